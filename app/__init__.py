@@ -1,0 +1,1 @@
+"""The control plane: it decides, and never computes what a worker can."""

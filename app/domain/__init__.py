@@ -1,0 +1,1 @@
+"""What is true: values and rules, with the standard library and numpy alone."""

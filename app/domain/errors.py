@@ -1,0 +1,81 @@
+"""What can go wrong, as a tree; no error here knows of HTTP.
+
+UpkeepError
+├── NotFound            what was asked for is not there
+├── Conflict            it is there, but its state forbids the move
+│   ├── IllegalTransition
+│   └── StaleVerdict    judged against a champion that has since been replaced
+├── Invalid             the request cannot mean anything that works
+│   ├── UnknownName     no plug-in of that name
+│   └── UnsafeArtifact  a file that could run code, or is not what it claims
+├── Forbidden           the caller's role does not allow it
+├── Unauthorized        no valid key
+├── NotReady            the fleet cannot do it yet (nobody has announced it)
+└── Unavailable         a dependency is down; the only error worth a retry
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+class UpkeepError(Exception):
+    """Anything that Upkeep refuses or fails to do, with a sentence that says what would work."""
+
+
+class NotFound(UpkeepError):
+    """What was asked for is not there."""
+
+
+class Conflict(UpkeepError):
+    """The thing exists, but its present state forbids the move."""
+
+
+class IllegalTransition(Conflict):
+    """A state machine has no such edge."""
+
+
+class StaleVerdict(Conflict):
+    """The evidence was gathered against a champion that has since been replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with a request: where (an RFC 6901 JSON pointer) and what would work."""
+
+    pointer: str
+    detail: str
+
+
+@dataclass
+class Invalid(UpkeepError):
+    """The request cannot mean anything that works; `faults` say where."""
+
+    message: str
+    faults: Sequence[Fault] = field(default_factory=tuple)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnknownName(Invalid):
+    """No plug-in has that name; the message lists the known ones."""
+
+
+class UnsafeArtifact(Invalid):
+    """A model file that could run code, or that is not what its name claims."""
+
+
+class Forbidden(UpkeepError):
+    """The caller's role does not allow it."""
+
+
+class Unauthorized(UpkeepError):
+    """No valid API key came with the request."""
+
+
+class NotReady(UpkeepError):
+    """No worker has announced what is needed yet; try again shortly."""
+
+
+class Unavailable(UpkeepError):
+    """A dependency is down; the same call may work later."""

@@ -1,0 +1,184 @@
+"""Inference records: what a model was shown and answered, and what a valid one looks like."""
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from app.domain.errors import Fault
+
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+MAXIMUM_TEXT_LENGTH: Final = 1_000_000
+MAXIMUM_ID_LENGTH: Final = 200
+
+
+class FieldType(StrEnum):
+    """What a field of the input holds."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    NUMBER = "number"
+    CATEGORY = "category"
+    BOOLEAN = "boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class ContractField:
+    """What is allowed in one field of the input.
+
+    Attributes:
+        minimum, maximum: bounds of a number.
+        categories: the only values of a category; None = any string.
+        maximum_length: of a text, in characters.
+    """
+
+    name: str
+    type: FieldType
+    is_required: bool = True
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: Sequence[str] | None = None
+    maximum_length: int = MAXIMUM_TEXT_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class InputContract:
+    """The fields an input must and may have."""
+
+    fields: Sequence[ContractField]
+
+    def faults(self, inputs: Any, pointer: str = "/inputs") -> list[Fault]:
+        """Return everything wrong with one input; empty when it keeps the contract."""
+        if not isinstance(inputs, Mapping):
+            return [Fault(pointer, f"must be an object with the fields {self._names()}")]
+        known = {allowed.name: allowed for allowed in self.fields}
+        found = [
+            Fault(f"{pointer}/{name}", f"unknown field; the contract has {self._names()}")
+            for name in inputs
+            if name not in known
+        ]
+        for name, allowed in known.items():
+            value = inputs.get(name)
+            if value is None:
+                if allowed.is_required:
+                    found.append(Fault(f"{pointer}/{name}", "is required"))
+                continue
+            problem = _CHECKS[allowed.type](value, allowed)
+            if problem:
+                found.append(Fault(f"{pointer}/{name}", problem))
+        return found
+
+    def _names(self) -> str:
+        return ", ".join(allowed.name for allowed in self.fields)
+
+
+def _check_text(value: Any, allowed: ContractField) -> str | None:
+    if not isinstance(value, str):
+        return f"must be a string, not {type(value).__name__}"
+    if len(value) > allowed.maximum_length:
+        return f"has {len(value)} characters; at most {allowed.maximum_length} are allowed"
+    return "must not hold the NUL character" if "\x00" in value else None
+
+
+def _check_image(value: Any, _: ContractField) -> str | None:
+    if not isinstance(value, str):
+        return f"must be a PNG as a base64 string, not {type(value).__name__}"
+    try:
+        data = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return "must be a PNG as a base64 string; this is not base64"
+    if not data.startswith(PNG_SIGNATURE):
+        return "must be a PNG as a base64 string; this decodes to something else"
+    if not data.rstrip(b"\x00").endswith(b"IEND\xaeB`\x82"):
+        return "is a truncated PNG: its IEND chunk is missing"
+    return None
+
+
+def _check_number(value: Any, allowed: ContractField) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"must be a number, not {type(value).__name__}"
+    if not math.isfinite(value):
+        return "must be finite; leave the field out for a missing value"
+    if allowed.minimum is not None and value < allowed.minimum:
+        return f"must be at least {allowed.minimum:g}, not {value:g}"
+    if allowed.maximum is not None and value > allowed.maximum:
+        return f"must be at most {allowed.maximum:g}, not {value:g}"
+    return None
+
+
+def _check_category(value: Any, allowed: ContractField) -> str | None:
+    if not isinstance(value, str):
+        return f"must be a string, not {type(value).__name__}"
+    if allowed.categories is not None and value not in allowed.categories:
+        return f"must be one of {', '.join(allowed.categories)}"
+    return None
+
+
+def _check_boolean(value: Any, _: ContractField) -> str | None:
+    return None if isinstance(value, bool) else f"must be a boolean, not {type(value).__name__}"
+
+
+_CHECKS: Final = {
+    FieldType.TEXT: _check_text,
+    FieldType.IMAGE: _check_image,
+    FieldType.NUMBER: _check_number,
+    FieldType.CATEGORY: _check_category,
+    FieldType.BOOLEAN: _check_boolean,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One inference record.
+
+    Attributes:
+        id: the client's own id, unique within the model.
+        sequence: arrival order; 0 before it is stored.
+        inputs: what the model saw, by field.
+        prediction: the label it answered; None when not sent.
+        scores: label -> probability, when sent.
+        version: number of the version that answered; None when unknown.
+        shadow: version number (as text) -> label that version would have answered.
+        label: the true label once known.
+    """
+
+    id: str
+    at: datetime
+    inputs: Mapping[str, Any]
+    prediction: str | None = None
+    scores: Mapping[str, float] | None = None
+    version: int | None = None
+    shadow: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A true label that arrived later, for an observation known by the client's id."""
+
+    observation_id: str
+    label: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One row of a batch that was not stored, by its place in the batch."""
+
+    index: int
+    id: str | None
+    faults: Sequence[Fault]
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of a batch: how many rows were new, already there, or refused."""
+
+    n_accepted: int
+    n_duplicates: int
+    rejected: Sequence[Rejected]

@@ -1,0 +1,110 @@
+"""The policy of a model: every threshold that decides, with unit, default and bounds."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Share = Annotated[float, Ge(0.0), Le(1.0)]
+Seconds = Annotated[float, Ge(0.0)]
+Count = Annotated[int, Ge(1)]
+Options = dict[str, Any]
+Named = dict[str, Options]
+"""Plug-ins by name with their options; the order does not matter."""
+
+_CONFIG: Final[Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class CheckPolicy:
+    """When a window is looked at, and how drift in it is measured.
+
+    Attributes:
+        every_seconds: new rows wait at most so long for a check.
+        settle_seconds: a check waits until no row or label arrived for so long.
+        window_rows: the newest observations compared with the reference, at most.
+        reference_rows: rows of the reference read, at most; spread evenly over it.
+        minimum_rows: below so many observations the finding is "insufficient data".
+        fdr: false discovery rate over the signals of one report.
+        tolerated_effect: a smaller shift is no drift however many rows show it.
+        detectors: by kind of signal; Evidently's are named "evidently:<stat test>".
+    """
+
+    every_seconds: Annotated[float, Gt(0.0)] = 30.0
+    settle_seconds: Seconds = 1.0
+    window_rows: Count = 1000
+    reference_rows: Count = 2000
+    minimum_rows: Count = 50
+    fdr: Annotated[float, Gt(0.0), Lt(1.0)] = 0.01
+    tolerated_effect: Share = 0.05
+    detectors: dict[str, Named] = field(
+        default_factory=lambda: {
+            "numeric": {"ks": {}, "missing": {}},
+            "categorical": {"chi-square": {}, "missing": {}},
+            "embedding": {"domain-classifier": {}},
+        }
+    )
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class PerformancePolicy:
+    """When labelled accuracy counts as fallen.
+
+    Attributes:
+        tolerance: accuracy may sit so far under what was accepted.
+        average_run_length: at most one false alarm in so many labelled rows.
+        suspicion_run_length: the same when a drift finding agrees; a weaker proof suffices then.
+        minimum_labels: labelled answers of the champion below which nothing is concluded.
+    """
+
+    tolerance: Share = 0.02
+    average_run_length: Annotated[float, Gt(1.0)] = 10_000.0
+    suspicion_run_length: Annotated[float, Gt(1.0)] = 1_000.0
+    minimum_labels: Count = 50
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class RetrainPolicy:
+    """When a training run may start, and from what.
+
+    Attributes:
+        cool_down_seconds: between the end of one run and the start of the next.
+        minimum_new_labels: labelled observations that no version has been trained on.
+        minimum_growth_share: the training set must grow by this share since the champion's.
+        start_from: "champion" (warm start) or "base".
+        recipe: the task type's knobs; what is left out takes the task type's default.
+        holdout_share: of the newest labelled rows kept out of training to judge on.
+        checkpoint_every_seconds: at most so much work is lost with a worker.
+        deadline_seconds: a run that takes longer is stopped.
+    """
+
+    cool_down_seconds: Seconds = 5.0
+    minimum_new_labels: Count = 50
+    minimum_growth_share: Annotated[float, Ge(0.0)] = 0.0
+    start_from: Annotated[str, "champion or base"] = "champion"
+    recipe: Options = field(default_factory=dict)
+    holdout_share: Annotated[float, Gt(0.0), Lt(1.0)] = 0.25
+    checkpoint_every_seconds: Annotated[float, Gt(0.0)] = 10.0
+    deadline_seconds: Annotated[float, Gt(0.0)] = 7200.0
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Everything that decides for one model; a versioned document.
+
+    Attributes:
+        triggers: which triggers are asked, with their options.
+        gates: which gates a challenger must pass, with their options.
+    """
+
+    check: CheckPolicy = field(default_factory=CheckPolicy)
+    performance: PerformancePolicy = field(default_factory=PerformancePolicy)
+    retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    triggers: Named = field(default_factory=lambda: {"drift": {}, "performance": {}})
+    gates: Named = field(
+        default_factory=lambda: {"beats-baseline": {}, "not-inferior": {}, "keeps-the-old": {}}
+    )
+    __pydantic_config__ = _CONFIG

@@ -1,0 +1,1 @@
+"""Postgres, Valkey and the processes of one machine, started and stopped together."""

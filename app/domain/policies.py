@@ -105,6 +105,11 @@ class Policy:
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
     triggers: Named = field(default_factory=lambda: {"drift": {}, "performance": {}})
     gates: Named = field(
-        default_factory=lambda: {"beats-baseline": {}, "not-inferior": {}, "keeps-the-old": {}}
+        default_factory=lambda: {
+            "beats-baseline": {},
+            "not-inferior": {},
+            "keeps-the-old": {},
+            "no-leakage": {},
+        }
     )
     __pydantic_config__ = _CONFIG

@@ -91,6 +91,7 @@ class TrainingRun:
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
     snapshot_sha256: str | None = None
+    snapshot: Mapping[str, Any] | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested_at: datetime | None = None

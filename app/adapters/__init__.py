@@ -1,0 +1,1 @@
+"""How the world is touched: Postgres, the queue, model files, metrics."""

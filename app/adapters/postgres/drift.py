@@ -1,0 +1,160 @@
+"""Checks and the drift reports they leave."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session, defer
+
+from app.adapters.postgres import leases
+from app.adapters.postgres.paging import page_of
+from app.adapters.postgres.schema import CheckRow, DriftReportRow
+from app.domain.errors import Conflict, NotFound
+from app.domain.identity import new_id
+from app.domain.training import Lease
+from app.services.ports import Json, Listed, Page
+
+IN_FLIGHT = ("queued", "running")
+
+
+class PostgresChecks:
+    """Keeps `app.services.ports.Checks`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def request(self, model_id: UUID, *, requested_by: str) -> tuple[UUID, bool]:
+        """Ask for a check; return its id, and False when one was in flight already."""
+        added = self._session.scalar(
+            upsert(CheckRow)
+            .values(id=new_id(), model_id=model_id, requested_by=requested_by)
+            .on_conflict_do_nothing()
+            .returning(CheckRow.id)
+        )
+        if added is not None:
+            return added, True
+        flying = self._session.scalar(
+            select(CheckRow.id).where(CheckRow.model_id == model_id, CheckRow.state.in_(IN_FLIGHT))
+        )
+        if flying is None:
+            raise Conflict("a check of this model has just ended; ask again")
+        return flying, False
+
+    def get(self, check_id: UUID, model_id: UUID) -> Json:
+        row = self._session.get(CheckRow, check_id)
+        if row is None or row.model_id != model_id:
+            raise NotFound(f"there is no check {check_id}")
+        return {
+            "id": row.id,
+            "state": row.state,
+            "report": row.report_id,
+            "decision": row.decision_id,
+            "error": row.error,
+            "requested_by": row.requested_by,
+            "requested_at": row.requested_at,
+            "finished_at": row.finished_at,
+        }
+
+    def lease(self, check_id: UUID, *, owner: str, seconds: float) -> tuple[Lease, UUID] | None:
+        lease = leases.take(
+            self._session,
+            CheckRow,
+            check_id,
+            owner=owner,
+            seconds=seconds,
+            allowed=CheckRow.state.in_(IN_FLIGHT),
+            state="running",
+            attempt=CheckRow.attempt + 1,
+        )
+        if lease is None:
+            return None
+        return lease, self._session.get_one(CheckRow, check_id).model_id
+
+    def renew(self, lease: Lease, *, seconds: float) -> bool:
+        return leases.renew(self._session, CheckRow, lease, seconds=seconds)
+
+    def complete(self, lease: Lease, *, report_id: UUID | None, decision_id: UUID | None) -> None:
+        self._end(lease, state="completed", report_id=report_id, decision_id=decision_id)
+
+    def fail(self, lease: Lease, error: Json) -> None:
+        self._end(lease, state="failed", error=error)
+
+    def _end(self, lease: Lease, **values: Any) -> None:
+        ended = self._session.scalar(
+            update(CheckRow)
+            .where(CheckRow.id == lease.job_id, CheckRow.fencing_token == lease.token)
+            .values(finished_at=func.now(), lease_expires_at=None, **values)
+            .returning(CheckRow.id)
+        )
+        if ended is None:
+            raise Conflict(f"check {lease.job_id} was given to another worker meanwhile")
+
+    def add_report(self, report: Json, *, html: bytes | None) -> None:
+        self._session.execute(insert(DriftReportRow).values(**report, evidently_html=html))
+
+    def report(self, report_id: UUID, model_id: UUID) -> Json:
+        query = (
+            select(DriftReportRow)
+            .where(DriftReportRow.id == report_id, DriftReportRow.model_id == model_id)
+            .options(defer(DriftReportRow.evidently_html), defer(DriftReportRow.evidently_json))
+        )
+        row = self._session.scalar(query)
+        if row is None:
+            raise NotFound(f"there is no drift report {report_id}")
+        return _report(row)
+
+    def report_html(self, report_id: UUID, model_id: UUID) -> bytes:
+        html: bytes | None = self._column(DriftReportRow.evidently_html, report_id, model_id)
+        if html is None:
+            raise NotFound(f"drift report {report_id} has no Evidently page")
+        return html
+
+    def report_json(self, report_id: UUID, model_id: UUID) -> Json:
+        body: Json | None = self._column(DriftReportRow.evidently_json, report_id, model_id)
+        if body is None:
+            raise NotFound(f"drift report {report_id} has no Evidently JSON")
+        return body
+
+    def _column(self, column: Any, report_id: UUID, model_id: UUID) -> Any:
+        return self._session.scalar(
+            select(column).where(
+                DriftReportRow.id == report_id, DriftReportRow.model_id == model_id
+            )
+        )
+
+    def reports(self, model_id: UUID, page: Page) -> Listed:
+        query = (
+            select(DriftReportRow)
+            .where(DriftReportRow.model_id == model_id)
+            .options(defer(DriftReportRow.evidently_html), defer(DriftReportRow.evidently_json))
+        )
+        return page_of(self._session, query, page, (DriftReportRow.id,), _report)
+
+    def stalled(self, *, resend_seconds: float) -> Sequence[UUID]:
+        """Return checks in flight that no worker holds, though they were sent a while ago."""
+        sent = func.now() - timedelta(seconds=resend_seconds)
+        free = or_(CheckRow.lease_expires_at < func.now(), CheckRow.lease_expires_at.is_(None))
+        return list(
+            self._session.scalars(
+                select(CheckRow.id)
+                .where(CheckRow.state.in_(IN_FLIGHT), CheckRow.requested_at < sent, free)
+                .with_for_update(skip_locked=True)
+            )
+        )
+
+
+def _report(row: DriftReportRow) -> Json:
+    return {
+        "id": row.id,
+        "version": row.version_number,
+        "finding": row.finding,
+        "window": row.window,
+        "n_reference": row.n_reference,
+        "fdr": row.fdr,
+        "scores": row.scores,
+        "performance": row.performance,
+        "created_at": row.created_at,
+    }

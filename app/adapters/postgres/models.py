@@ -1,0 +1,229 @@
+"""Maintained models, their policies, and which of them are due for a look."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.adapters.postgres.paging import page_of
+from app.adapters.postgres.schema import ModelRow, PolicyRow
+from app.domain.errors import Conflict, NotFound
+from app.domain.models import MaintainedModel, Objective
+from app.domain.observations import ContractField, FieldType, InputContract
+from app.services.documents import document
+from app.services.ports import Json, Listed, Page
+
+_DUE = text("""
+WITH newest AS (
+  SELECT m.id,
+         m.last_checked_at,
+         (SELECT max(o.sequence) FROM observations o WHERE o.model_id = m.id) AS sequence,
+         (SELECT max(o.received_at) FROM observations o
+           WHERE o.model_id = m.id AND o.sequence =
+             (SELECT max(p.sequence) FROM observations p WHERE p.model_id = m.id)) AS seen_at,
+         (SELECT max(o.label_sequence) FROM observations o
+           WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS label_sequence,
+         m.checked_through, m.checked_labels_through, m.created_at, p.document
+  FROM models m
+  JOIN policies p ON p.model_id = m.id AND p.version = m.policy_version
+  WHERE NOT m.is_paused
+    AND EXISTS (SELECT 1 FROM model_versions v WHERE v.model_id = m.id AND v.state = 'champion')
+    AND NOT EXISTS (SELECT 1 FROM checks c
+                    WHERE c.model_id = m.id AND c.state IN ('queued', 'running'))
+    AND NOT EXISTS (SELECT 1 FROM training_runs r WHERE r.model_id = m.id
+                    AND r.state IN ('queued', 'running', 'trained'))
+), stirred AS (
+  SELECT n.*,
+         greatest(n.seen_at, (SELECT l.received_at FROM labels l
+                              WHERE l.sequence = n.label_sequence)) AS stirred_at
+  FROM newest n
+  WHERE n.sequence > n.checked_through OR n.label_sequence > n.checked_labels_through
+)
+SELECT m.id FROM models m JOIN stirred s ON s.id = m.id
+WHERE s.stirred_at <= :now - make_interval(secs =>
+        (s.document #>> '{check,settle_seconds}')::float)
+   OR coalesce(s.last_checked_at, s.created_at) <= :now - make_interval(secs =>
+        (s.document #>> '{check,every_seconds}')::float)
+FOR UPDATE OF m SKIP LOCKED
+""")
+
+_SCHEDULED = text("""
+SELECT m.id, p.document #>> '{triggers,schedule,cron}' AS cron,
+       coalesce(m.last_scheduled_at, m.created_at) AS since
+FROM models m JOIN policies p ON p.model_id = m.id AND p.version = m.policy_version
+WHERE NOT m.is_paused AND p.document #> '{triggers,schedule}' IS NOT NULL
+  AND EXISTS (SELECT 1 FROM model_versions v WHERE v.model_id = m.id AND v.state = 'champion')
+FOR UPDATE OF m SKIP LOCKED
+""")
+
+_WATCH = text("""
+SELECT
+  (SELECT count(*) FROM observations o WHERE o.model_id = m.id) AS n_observations,
+  (SELECT count(*) FROM observations o
+    WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS n_labels,
+  (SELECT count(*) FROM observations o
+    WHERE o.model_id = m.id AND o.sequence > m.checked_through) AS n_unchecked_observations,
+  (SELECT count(*) FROM observations o WHERE o.model_id = m.id
+     AND o.label_sequence > m.checked_labels_through) AS n_unchecked_labels,
+  m.last_checked_at,
+  EXISTS (SELECT 1 FROM checks c
+          WHERE c.model_id = m.id AND c.state IN ('queued', 'running')) AS is_checking,
+  EXISTS (SELECT 1 FROM training_runs r WHERE r.model_id = m.id
+          AND r.state IN ('queued', 'running', 'trained')) AS is_training,
+  EXISTS (SELECT 1 FROM model_versions v WHERE v.model_id = m.id AND v.adopt
+          AND v.state = 'imported') AS is_importing
+FROM models m WHERE m.id = :model_id
+""")
+
+
+class PostgresModels:
+    """Keeps `app.services.ports.Models`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, model: MaintainedModel, *, actor: str) -> None:
+        row = {
+            "id": model.id,
+            "project_id": model.project_id,
+            "name": model.name,
+            "task_type": model.task_type,
+            "base_model": model.base_model,
+            "labels": list(model.labels),
+            "contract": document(model.contract.fields),
+            "objective": document(model.objective),
+            "created_at": model.created_at,
+        }
+        try:
+            self._session.execute(insert(ModelRow).values(**row))
+        except IntegrityError as error:
+            raise Conflict(
+                f"a model named {model.name!r} exists already; choose another name"
+            ) from error
+        self._add_policy(model.id, 1, dict(model.policy), actor)
+
+    def _add_policy(self, model_id: UUID, version: int, body: Json, actor: str) -> None:
+        values = {"model_id": model_id, "version": version, "document": body, "actor": actor}
+        self._session.execute(insert(PolicyRow).values(**values))
+
+    def get(self, name: str, project_id: UUID) -> MaintainedModel:
+        row = self._session.scalar(
+            select(ModelRow).where(ModelRow.name == name, ModelRow.project_id == project_id)
+        )
+        if row is None:
+            raise NotFound(f"there is no model {name!r}; GET /v1/models lists them")
+        return self._model(row)
+
+    def by_id(self, model_id: UUID) -> MaintainedModel:
+        row = self._session.get(ModelRow, model_id, populate_existing=True)
+        if row is None:
+            raise NotFound(f"there is no model {model_id}")
+        return self._model(row)
+
+    def lock(self, model_id: UUID) -> None:
+        """Hold the model until the transaction ends; everything that spans rows takes this."""
+        self._session.execute(select(ModelRow.id).where(ModelRow.id == model_id).with_for_update())
+
+    def _model(self, row: ModelRow) -> MaintainedModel:
+        policy = self._session.get(PolicyRow, (row.id, row.policy_version))
+        fields = [
+            ContractField(**{**item, "type": FieldType(item["type"])}) for item in row.contract
+        ]
+        return MaintainedModel(
+            id=row.id,
+            project_id=row.project_id,
+            name=row.name,
+            task_type=row.task_type,
+            base_model=row.base_model,
+            labels=tuple(row.labels),
+            contract=InputContract(tuple(fields)),
+            objective=Objective(**row.objective),
+            policy_version=row.policy_version,
+            policy=policy.document if policy else {},
+            is_paused=row.is_paused,
+            created_at=row.created_at,
+            measured_baseline=row.measured_baseline,
+        )
+
+    def listed(self, project_id: UUID, page: Page) -> Listed:
+        query = select(ModelRow).where(ModelRow.project_id == project_id)
+        return page_of(self._session, query, page, (ModelRow.id,), self._model)
+
+    def set_policy(self, model_id: UUID, document: Json, *, actor: str) -> int:
+        version = self._session.scalar(
+            update(ModelRow)
+            .where(ModelRow.id == model_id)
+            .values(policy_version=ModelRow.policy_version + 1)
+            .returning(ModelRow.policy_version)
+        )
+        if version is None:
+            raise NotFound(f"there is no model {model_id}")
+        self._add_policy(model_id, version, document, actor)
+        return int(version)
+
+    def policy_versions(self, model_id: UUID) -> Sequence[Json]:
+        rows = self._session.scalars(
+            select(PolicyRow)
+            .where(PolicyRow.model_id == model_id)
+            .order_by(PolicyRow.version.desc())
+        )
+        return [
+            {
+                "version": row.version,
+                "document": row.document,
+                "actor": row.actor,
+                "created_at": row.created_at,
+            }
+            for row in rows
+        ]
+
+    def set_paused(self, model_id: UUID, is_paused: bool) -> None:
+        self._set(model_id, is_paused=is_paused)
+
+    def set_baseline(self, model_id: UUID, value: float) -> None:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model_id, ModelRow.measured_baseline.is_(None))
+            .values(measured_baseline=value)
+        )
+
+    def due(self, *, now: datetime) -> Sequence[UUID]:
+        """Return models with rows or labels nobody looked at, locked for this transaction."""
+        return list(self._session.scalars(_DUE, {"now": now}))
+
+    def with_schedule(self) -> Sequence[tuple[UUID, str, datetime]]:
+        """Return (model, cron, when it last fired) of each model that has a schedule, locked."""
+        return [(row.id, row.cron, row.since) for row in self._session.execute(_SCHEDULED)]
+
+    def checked(self, model_id: UUID, *, through: int, labels_through: int) -> None:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model_id)
+            .values(
+                checked_through=func.greatest(ModelRow.checked_through, through),
+                checked_labels_through=func.greatest(
+                    ModelRow.checked_labels_through, labels_through
+                ),
+                last_checked_at=func.now(),
+            )
+        )
+
+    def scheduled(self, model_id: UUID, at: datetime) -> None:
+        self._set(model_id, last_scheduled_at=at)
+
+    def last_scheduled_at(self, model_id: UUID) -> datetime:
+        row = self._session.get_one(ModelRow, model_id)
+        return row.last_scheduled_at or row.created_at
+
+    def watch(self, model_id: UUID) -> Json:
+        row = dict(self._session.execute(_WATCH, {"model_id": model_id}).one()._mapping)
+        busy = row["is_checking"] or row["is_training"] or row["is_importing"]
+        unchecked = row["n_unchecked_observations"] or row["n_unchecked_labels"]
+        return {**row, "is_settled": not busy and not unchecked}
+
+    def _set(self, model_id: UUID, **values: Any) -> None:
+        self._session.execute(update(ModelRow).where(ModelRow.id == model_id).values(**values))

@@ -1,0 +1,157 @@
+"""Retrain, skip or defer: what was concluded from the evidence, and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.domain.drift import Finding
+from app.domain.performance import PerformanceEvidence
+from app.domain.policies import Policy
+
+
+class Outcome(StrEnum):
+    """What a decision concludes."""
+
+    RETRAIN = "retrain"
+    SKIP = "skip"
+    DEFER = "defer"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything a decision reads; two equal situations get equal decisions.
+
+    Attributes:
+        now: the clock.
+        finding: of the newest drift report; None when no check ran.
+        drifted: names of the signals that drifted.
+        performance: labelled accuracy of the champion; None without labels.
+        champion_age_seconds: since the champion took over; None before the first.
+        n_labels: labelled observations that the champion answered.
+        n_new_labels: labelled observations that no run has been started on yet.
+        n_training_rows: rows in the champion's training snapshot.
+        n_classes_labelled: distinct labels among all rows a run could learn from.
+        run_in_flight: a run that is queued, running or being judged.
+        last_run_ended_at: end of the newest run.
+        last_triggered_at: when a schedule last fired, or the model was made.
+        request: reason of a person's request, when there is one.
+    """
+
+    now: datetime
+    is_paused: bool
+    finding: Finding | None = None
+    drifted: Sequence[str] = ()
+    performance: PerformanceEvidence | None = None
+    champion_age_seconds: float | None = None
+    n_labels: int = 0
+    n_new_labels: int = 0
+    n_training_rows: int = 0
+    n_classes_labelled: int = 0
+    run_in_flight: UUID | None = None
+    last_run_ended_at: datetime | None = None
+    last_triggered_at: datetime | None = None
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What one trigger made of a situation.
+
+    Attributes:
+        fired: it asks for a retrain.
+        waits: it would, but something it needs (labels, say) has not come yet.
+        reason: in words, with the numbers.
+    """
+
+    trigger: str
+    fired: bool
+    reason: str
+    waits: bool = False
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Trigger(Protocol):
+    """One reason to retrain; a pure function of the situation."""
+
+    description: str
+    options: Mapping[str, Any]
+    """JSON Schema of the trigger's options, defaults included."""
+
+    def read(self, situation: Situation, policy: Policy, options: Mapping[str, Any]) -> Signal:
+        """Say whether this situation calls for a retrain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was concluded, and why.
+
+    Attributes:
+        trigger: the one that fired; None when none did.
+        defer_until: earliest time at which the same evidence may start a run, when known.
+    """
+
+    outcome: Outcome
+    reason: str
+    trigger: str | None = None
+    signals: Sequence[Signal] = ()
+    defer_until: datetime | None = None
+
+
+def decide(situation: Situation, signals: Sequence[Signal], policy: Policy) -> Decision:
+    """Conclude from what the triggers say.
+
+    A trigger that fires starts a run, unless the model is paused, a run is in flight, the
+    cool-down lasts, or there is too little new to learn from: then it is deferred, not dropped.
+    """
+    fired = [signal for signal in signals if signal.fired]
+    if not fired:
+        waiting = [signal for signal in signals if signal.waits]
+        reason = "; ".join(signal.reason for signal in (waiting or signals))
+        outcome = Outcome.DEFER if waiting else Outcome.SKIP
+        return Decision(outcome, reason or "no trigger is configured", None, signals)
+    first = fired[0]
+    held = _held_back(situation, first, policy)
+    if held is not None:
+        reason, until = held
+        return Decision(
+            Outcome.DEFER, f"{first.reason}; deferred: {reason}", first.trigger, signals, until
+        )
+    reason = "; ".join(signal.reason for signal in fired)
+    return Decision(Outcome.RETRAIN, reason, first.trigger, signals)
+
+
+def _held_back(
+    situation: Situation, signal: Signal, policy: Policy
+) -> tuple[str, datetime | None] | None:
+    """Return why a trigger that fired may not start a run now, and until when; None if it may."""
+    if situation.run_in_flight is not None:
+        return f"run {situation.run_in_flight} is in flight", None
+    if signal.trigger == "manual":
+        return None
+    if situation.is_paused:
+        return "the model is paused", None
+    if situation.last_run_ended_at is not None:
+        until = situation.last_run_ended_at + timedelta(seconds=policy.retrain.cool_down_seconds)
+        if situation.now < until:
+            return f"cooling down until {until.isoformat(timespec='seconds')}", until
+    lacking = _too_little_to_learn(situation, policy)
+    return (lacking, None) if lacking else None
+
+
+def _too_little_to_learn(situation: Situation, policy: Policy) -> str | None:
+    rules, have = policy.retrain, situation.n_new_labels
+    growth = round(rules.minimum_growth_share * situation.n_training_rows)
+    if have < rules.minimum_new_labels:
+        return f"{have} new labels of the {rules.minimum_new_labels} needed"
+    if have < growth:
+        return (
+            f"{have} new labels would grow the training set by less than "
+            f"{rules.minimum_growth_share:.0%} ({growth} needed)"
+        )
+    if situation.n_classes_labelled < 2:
+        return "the labelled rows hold one class only"
+    return None

@@ -1,0 +1,60 @@
+"""On the newest labelled rows the challenger must not be worse than the champion."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.evaluation import Evidence, gain_interval, superiority_p_value
+from app.domain.promotion import Verdict
+from app.gates import gates
+
+
+@gates.register("not-inferior")
+class NotInferior:
+    """A paired non-inferiority test on the newest labelled rows.
+
+    Passes when the lower end of the gain's interval is above minus the objective's margin, or,
+    where the rows are too few for that, when the challenger is better outright.
+    """
+
+    description = "not worse than the champion on the newest labelled rows (paired, one-sided)"
+    options: Mapping[str, Any] = {
+        "type": "object",
+        "properties": {
+            "confidence": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "exclusiveMaximum": 1,
+                "default": 0.9,
+                "description": "two-sided level of the interval; 0.9 is one-sided 5 %",
+            }
+        },
+        "additionalProperties": False,
+    }
+
+    def judge(self, evidence: Evidence, options: Mapping[str, Any]) -> Verdict:
+        """Test the paired difference in accuracy."""
+        name = "not-inferior"
+        found = evidence.comparison("window") or evidence.comparison("holdout")
+        if evidence.champion_id is None:
+            return Verdict(name, True, "there is no champion yet")
+        if found is None or found.pairs is None or found.n == 0:
+            return Verdict(name, False, "no labelled rows to compare champion and challenger on")
+        lower, upper = gain_interval(found.pairs, confidence=options.get("confidence", 0.9))
+        p_value = superiority_p_value(found.pairs)
+        passed = lower > -evidence.margin or (found.pairs.gain > 0 and p_value <= 0.2)
+        return Verdict(
+            name,
+            passed,
+            f"{found.pairs.challenger_accuracy:.3f} against the champion's "
+            f"{found.pairs.champion_accuracy:.3f} on {found.n} {found.role} rows: gain "
+            f"{found.pairs.gain:+.3f} [{lower:+.3f}, {upper:+.3f}], may be worse by at most "
+            f"{evidence.margin:g}",
+            {
+                "gain": found.pairs.gain,
+                "lower": lower,
+                "upper": upper,
+                "p_value": p_value,
+                "n": found.n,
+                "margin": evidence.margin,
+            },
+        )

@@ -1,0 +1,1 @@
+"""What happens: one step a file, one use case a function."""

@@ -1,0 +1,149 @@
+"""Judging a challenger: what it is shown, and what becomes of the evidence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from app.domain.errors import Conflict
+from app.domain.evaluation import Evidence
+from app.domain.models import MaintainedModel
+from app.domain.training import Lease, RunEvent, RunState, TrainingRun
+from app.domain.versions import ModelVersion, VersionEvent, VersionState
+from app.gates import gates
+from app.services import promotion
+from app.services.documents import document
+from app.services.examples import input_hash
+from app.services.policies import read_policy
+from app.services.ports import Artifacts, Example, Json, UnitOfWork
+from app.services.training import Snapshot, problem, read_snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ToJudge:
+    """One challenger, what it is compared with, and the rows both answer."""
+
+    model: MaintainedModel
+    run: TrainingRun
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    examples: Mapping[str, Sequence[Example]]
+    snapshot: Snapshot
+    leaked_rows: int
+    needs_baseline: bool
+
+
+def begin(
+    work: UnitOfWork, artifacts: Artifacts, run_id: UUID, *, owner: str, seconds: float
+) -> tuple[Lease, ToJudge] | None:
+    """Lease a run that waits to be judged; None when there is nothing to do."""
+    with work:
+        run = work.runs.get(run_id)
+        if run.state is not RunState.TRAINED:
+            return None
+        lease = work.runs.lease(run_id, owner=owner, seconds=seconds)
+        if lease is None:
+            return None
+        challenger = work.versions.of_run(run_id)
+        if challenger is None:
+            raise Conflict(f"training run {run_id} is trained but has no version")
+        model = work.models.by_id(run.model_id)
+        champion = work.versions.champion(model.id)
+    snapshot = read_snapshot(artifacts, run)
+    examples = {
+        role: rows
+        for role, rows in (
+            ("holdout", snapshot.holdout),
+            ("window", snapshot.window),
+            ("golden", snapshot.golden),
+        )
+        if rows
+    }
+    learned = {input_hash(row.inputs) for row in snapshot.train}
+    leaked = sum(input_hash(row.inputs) in learned for rows in examples.values() for row in rows)
+    needs_baseline = model.objective.baseline is None and model.measured_baseline is None
+    return lease, ToJudge(
+        model, run, challenger, champion, examples, snapshot, leaked, needs_baseline
+    )
+
+
+def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: float | None) -> str:
+    """Store the evidence, ask the gates, and promote or reject; return "promoted" or "rejected".
+
+    Raises:
+        StaleVerdict: the champion was replaced meanwhile; the challenger must be judged again.
+        Conflict: another worker holds the run.
+    """
+    with work:
+        run = work.runs.get(lease.job_id)
+        model = work.models.by_id(run.model_id)
+        if not work.runs.renew(lease, seconds=60):
+            raise Conflict(f"training run {run.id} was given to another worker meanwhile")
+        if baseline is not None:
+            work.models.set_baseline(model.id, baseline)
+        known = model.objective.baseline
+        yardstick = known if known is not None else model.measured_baseline
+        evidence = replace(evidence, baseline=yardstick if yardstick is not None else baseline)
+        policy = read_policy(model.policy)
+        verdicts = [
+            gates.get(name).judge(evidence, options) for name, options in policy.gates.items()
+        ]
+        work.versions.add_evidence(
+            model.id,
+            evidence.challenger_id,
+            evidence.champion_id,
+            document(evidence),
+            document(verdicts),
+        )
+        version = work.versions.by_id(evidence.challenger_id)
+        if version.state is VersionState.TRAINED:
+            version = work.versions.advance(
+                version, VersionEvent.EVALUATED, actor="upkeep", reason="evidence was gathered"
+            )
+        metrics = {**version.metrics, **_by_role(evidence)}
+        work.versions.set_accepted(version.id, _accepted(evidence), metrics)
+        outcome = promotion.conclude(work, model, version, evidence, verdicts)
+        work.runs.set_result(run.id, outcome=outcome)
+        work.runs.advance(run.id, RunEvent.SUCCEEDED, lease=lease)
+        return outcome
+
+
+def _by_role(evidence: Evidence) -> Json:
+    return {found.role: document(found.challenger) for found in evidence.comparisons}
+
+
+def _accepted(evidence: Evidence) -> Json:
+    """Return the score a version is held to: on the newest unseen rows that are enough to tell."""
+    window, holdout = evidence.comparison("window"), evidence.comparison("holdout")
+    enough = window is not None and (holdout is None or window.n >= 100)
+    found = window if enough else holdout
+    if found is None:
+        return {}
+    return {
+        "metric": evidence.metric,
+        "value": found.challenger.get(evidence.metric),
+        "accuracy": found.challenger.get("accuracy"),
+        "n": found.n,
+        "role": found.role,
+    }
+
+
+def fail(work: UnitOfWork, lease: Lease, detail: str) -> None:
+    """Record that a challenger could not be judged: it is rejected, its run has failed."""
+    with work:
+        run = work.runs.get(lease.job_id)
+        version = work.versions.of_run(run.id)
+        if version is not None and version.state is VersionState.TRAINED:
+            work.versions.advance(
+                version, VersionEvent.REJECTED, actor="upkeep", reason=detail[:2000]
+            )
+        work.runs.set_result(run.id, error=problem("evaluation-failed", detail))
+        work.runs.advance(run.id, RunEvent.FAILED, lease=lease)
+        model = work.models.by_id(run.model_id)
+        work.events.record(
+            "training_run.failed",
+            actor="upkeep",
+            subject=model.name,
+            project_id=model.project_id,
+            model_id=model.id,
+            detail={"run": run.id, "detail": detail},
+        )

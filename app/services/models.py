@@ -1,0 +1,144 @@
+"""Registering a model to be maintained, and changing how."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.domain.errors import Fault, Invalid, NotReady
+from app.domain.identity import new_id
+from app.domain.models import MaintainedModel, Objective
+from app.domain.observations import ContractField, FieldType, InputContract
+from app.services.policies import checked_policy, merged
+from app.services.ports import Actor, Json, Plugin, UnitOfWork
+
+
+@dataclass(frozen=True, slots=True)
+class NewModel:
+    """What a user says of a model to be maintained."""
+
+    name: str
+    task_type: str
+    base_model: str
+    labels: Sequence[str]
+    contract: Sequence[ContractField] | None
+    objective: Objective
+    policy: Mapping[str, Any]
+
+
+def create(work: UnitOfWork, actor: Actor, new: NewModel, *, now: datetime) -> MaintainedModel:
+    """Register a model.
+
+    Raises:
+        NotReady: no worker has announced its task types yet.
+        Invalid: an unknown task type, detector, trigger or gate, or labels that cannot work.
+        Conflict: the name is taken.
+    """
+    with work:
+        plugin = _task_type(work, new.task_type)
+        faults = _label_faults(new.labels)
+        if new.objective.metric not in plugin.detail["metrics"]:
+            known = ", ".join(plugin.detail["metrics"])
+            faults.append(Fault("/objective/metric", f"must be one of {known}"))
+        if faults:
+            raise Invalid("the model is not valid", faults)
+        model = MaintainedModel(
+            id=new_id(),
+            project_id=actor.project_id,
+            name=new.name,
+            task_type=new.task_type,
+            base_model=new.base_model,
+            labels=tuple(new.labels),
+            contract=InputContract(new.contract or _default_contract(plugin)),
+            objective=new.objective,
+            policy_version=1,
+            policy=checked_policy(work, new.policy, new.task_type),
+            is_paused=False,
+            created_at=now,
+        )
+        work.models.add(model, actor=actor.name)
+        work.events.record(
+            "model.created",
+            actor=actor.name,
+            subject=model.name,
+            project_id=model.project_id,
+            model_id=model.id,
+            detail={"task_type": model.task_type, "base_model": model.base_model},
+        )
+        return model
+
+
+def _task_type(work: UnitOfWork, name: str) -> Plugin:
+    known = {plugin.name: plugin for plugin in work.plugins.of_kind("task_type")}
+    if not known:
+        raise NotReady("no worker has announced its task types yet; start one, or try again soon")
+    if name not in known:
+        fault = Fault("/task_type", f"unknown task type {name!r}; known: {', '.join(known)}")
+        raise Invalid("the model is not valid", [fault])
+    return known[name]
+
+
+def _label_faults(labels: Sequence[str]) -> list[Fault]:
+    if len(labels) < 2:
+        return [Fault("/labels", f"needs at least two different labels, not {len(labels)}")]
+    if len(set(labels)) < len(labels):
+        return [Fault("/labels", "holds a label twice")]
+    if any(not label for label in labels):
+        return [Fault("/labels", "holds an empty label")]
+    return []
+
+
+def _default_contract(plugin: Plugin) -> list[ContractField]:
+    return [
+        ContractField(
+            name=item["name"],
+            type=FieldType(item["type"]),
+            is_required=item.get("required", True),
+            maximum_length=item.get("max_length", 1_000_000),
+        )
+        for item in plugin.detail["default_contract"]
+    ]
+
+
+def change_policy(
+    work: UnitOfWork, actor: Actor, name: str, patch: Mapping[str, Any]
+) -> tuple[int, Json]:
+    """Apply a merge patch to the policy; return the new version and document.
+
+    Raises:
+        NotFound: no such model.
+        Invalid: the result would not be a valid policy; nothing is changed.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        work.models.lock(model.id)
+        model = work.models.by_id(model.id)
+        document = checked_policy(work, merged(model.policy, patch), model.task_type)
+        version = work.models.set_policy(model.id, document, actor=actor.name)
+        work.events.record(
+            "policy.changed",
+            actor=actor.name,
+            subject=model.name,
+            project_id=model.project_id,
+            model_id=model.id,
+            detail={"from": model.policy_version, "to": version, "patch": dict(patch)},
+        )
+    return version, document
+
+
+def set_paused(
+    work: UnitOfWork, actor: Actor, name: str, is_paused: bool, *, reason: str
+) -> MaintainedModel:
+    """Stop or go on deciding by itself; ingest, reads and people's requests go on either way."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        work.models.set_paused(model.id, is_paused)
+        work.events.record(
+            "model.paused" if is_paused else "model.resumed",
+            actor=actor.name,
+            subject=model.name,
+            project_id=model.project_id,
+            model_id=model.id,
+            detail={"reason": reason},
+        )
+        return work.models.by_id(model.id)

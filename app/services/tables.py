@@ -1,0 +1,121 @@
+"""Rows out of a request's body: JSON, NDJSON, Parquet or Arrow IPC; images as PNG or arrays."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+from PIL import Image
+
+from app.domain.errors import Fault, Invalid
+from app.domain.observations import FieldType, InputContract
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+PARQUET: Final = "application/vnd.apache.parquet"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+MEDIA_TYPES: Final = (JSON, NDJSON, PARQUET, ARROW)
+
+
+def read_rows(body: bytes, media_type: str, *, key: str) -> list[Any]:
+    """Return the rows of a body; each is an object, or whatever else the client put there.
+
+    Args:
+        body: the request's bytes.
+        media_type: the Content-Type, without parameters.
+        key: the field that holds the rows in a JSON object, such as "observations".
+
+    Raises:
+        Invalid: it cannot be parsed at all; a bad NDJSON line is a bad row, not a bad body.
+    """
+    kind = media_type.partition(";")[0].strip().lower() or JSON
+    if kind == JSON:
+        return _json_rows(body, key)
+    if kind in {NDJSON, "application/ndjson", "application/jsonl"}:
+        return [_json_line(line) for line in body.splitlines() if line.strip()]
+    if kind in {PARQUET, "application/x-parquet"}:
+        return _table_rows(body, pq.read_table, "Parquet file")
+    if kind in {ARROW, "application/vnd.apache.arrow.file"}:
+        return _table_rows(body, _read_arrow, "Arrow IPC stream")
+    raise Invalid(
+        f"cannot read {kind}",
+        [Fault("/content-type", f"use one of {', '.join(MEDIA_TYPES)}")],
+    )
+
+
+def _json_rows(body: bytes, key: str) -> list[Any]:
+    try:
+        parsed = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the body is not JSON: {error}") from error
+    rows = parsed.get(key) if isinstance(parsed, dict) else parsed
+    if not isinstance(rows, list):
+        raise Invalid(
+            "the body holds no rows",
+            [Fault(f"/{key}", f'send {{"{key}": [...]}} with at least one row')],
+        )
+    return rows
+
+
+def _json_line(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return line[:200].decode("utf-8", "replace")
+
+
+def _read_arrow(source: io.BytesIO) -> pa.Table:
+    return pyarrow.ipc.open_stream(source).read_all()
+
+
+def _table_rows(body: bytes, read: Any, what: str) -> list[Any]:
+    try:
+        rows: list[Any] = read(io.BytesIO(body)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Invalid(f"the body is not a readable {what}: {error}") from error
+    return rows
+
+
+def nested(row: Any, contract: InputContract, own: Sequence[str]) -> Any:
+    """Return a row with its input fields under `inputs`, images as base64 PNG.
+
+    A flat row, as tables have it, is folded: the contract's fields go under `inputs`, those named
+    in `own` stay where they are.
+    """
+    if not isinstance(row, dict):
+        return row
+    if "inputs" in row:
+        inputs = row["inputs"]
+        rest = {key: value for key, value in row.items() if key != "inputs"}
+    else:
+        inputs = {key: value for key, value in row.items() if key not in own}
+        rest = {key: value for key, value in row.items() if key in own}
+    if not isinstance(inputs, dict):
+        return row
+    pictures = {field.name for field in contract.fields if field.type is FieldType.IMAGE}
+    folded = {key: _as_png(value) if key in pictures else value for key, value in inputs.items()}
+    return {**{key: value for key, value in rest.items() if value is not None}, "inputs": folded}
+
+
+def _as_png(value: Any) -> Any:
+    """Return PNG bytes or an array of pixels as base64 PNG; anything else as it came."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if not isinstance(value, list):
+        return value
+    try:
+        pixels = np.asarray(value)
+    except ValueError:
+        return value
+    shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in {1, 3, 4})
+    in_range = pixels.size > 0 and pixels.dtype.kind in "iu" and 0 <= pixels.min() <= 255
+    if not shaped or not in_range or pixels.max() > 255:
+        return value
+    sink = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8).squeeze()).save(sink, format="PNG")
+    return base64.b64encode(sink.getvalue()).decode()

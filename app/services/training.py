@@ -1,0 +1,397 @@
+"""Training runs: asking for one, what it learns from, and how it ends."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from app.domain.errors import Conflict, Fault, IllegalTransition, Invalid
+from app.domain.holdout import held_out
+from app.domain.identity import content_hash, digest_of_files, new_id
+from app.domain.models import MaintainedModel
+from app.domain.policies import Policy
+from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
+from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
+from app.services.examples import input_hash, rows_of, snapshot_hash, to_parquet
+from app.services.policies import option_faults, read_policy
+from app.services.ports import Actor, Artifacts, Dataset, Example, Json, UnitOfWork
+
+HOLDOUT_SHARE = 0.2
+MINIMUM_REFERENCE_ROWS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody who asks for a retrain says."""
+
+    reason: str
+    start_from: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    seed: int | None = None
+
+
+def start(
+    work: UnitOfWork,
+    model: MaintainedModel,
+    *,
+    reason: str,
+    actor: str,
+    now: datetime,
+    decision_id: UUID | None,
+    request: Request | None = None,
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+) -> TrainingRun:
+    """Queue a run inside an open transaction; its job goes out when that commits."""
+    champion = work.versions.champion(model.id)
+    policy = read_policy(model.policy)
+    wanted = request or Request(reason)
+    run_id = new_id()
+    run = TrainingRun(
+        id=run_id,
+        model_id=model.id,
+        state=RunState.QUEUED,
+        spec=RunSpec(
+            start_from="base"
+            if champion is None
+            else wanted.start_from or policy.retrain.start_from,
+            champion=champion.id if champion else None,
+            recipe=dict(wanted.recipe if wanted.recipe is not None else policy.retrain.recipe),
+            through_label=work.observations.horizon(model.id)[1],
+            through_dataset=now,
+            seed=wanted.seed if wanted.seed is not None else run_id.int % 2**31,
+        ),
+        queued_at=now,
+        decision_id=decision_id,
+        reason=reason,
+        actor=actor,
+    )
+    work.runs.add(run, idempotency_key=idempotency_key, request_sha256=request_sha256)
+    work.outbox.send("train", run.id)
+    work.events.record(
+        "training_run.queued",
+        actor=actor,
+        subject=model.name,
+        project_id=model.project_id,
+        model_id=model.id,
+        detail={"run": run.id, "reason": reason, "start_from": run.spec.start_from},
+    )
+    return run
+
+
+def known_request(
+    work: UnitOfWork, model: MaintainedModel, request: Request, key: str | None
+) -> tuple[TrainingRun | None, str]:
+    """Return the run that this Idempotency-Key already made, and the request's hash.
+
+    Raises:
+        Conflict: the key was used for a different request.
+    """
+    sha256 = content_hash(
+        {
+            "reason": request.reason,
+            "start_from": request.start_from,
+            "recipe": dict(request.recipe) if request.recipe is not None else None,
+            "seed": request.seed,
+        }
+    )
+    found = work.runs.by_key(model.id, key) if key else None
+    if found is None:
+        return None, sha256
+    run, before = found
+    if before != sha256:
+        raise Conflict(
+            f"Idempotency-Key {key!r} was used for another request; send a new key with this one"
+        )
+    return run, sha256
+
+
+def check_request(work: UnitOfWork, model: MaintainedModel, request: Request) -> None:
+    """Refuse a request that could not lead to a run.
+
+    Raises:
+        Invalid: an unknown start or recipe knob, or nothing to learn from.
+    """
+    faults = []
+    if request.start_from not in {None, "champion", "base"}:
+        faults.append(Fault("/start_from", "must be 'champion' or 'base'"))
+    for plugin in work.plugins.of_kind("task_type"):
+        if plugin.name == model.task_type and request.recipe:
+            faults += option_faults(plugin.options, request.recipe, "/recipe")
+    if faults:
+        raise Invalid("the request is not valid", faults)
+    has_dataset = work.datasets.of(model.id, "training") or work.datasets.of(model.id, "reference")
+    if not has_dataset and work.observations.n_classes(model.id) < 2:
+        raise Invalid(
+            "there is nothing to learn from: upload a training dataset of at least two classes, "
+            "or send labels of at least two classes"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a run learns from and is judged on; determined by its spec and the database.
+
+    Attributes:
+        train: rows to learn from.
+        holdout: frozen rows that no version may ever learn from.
+        window: the newest labelled rows kept out of training.
+        golden: the curated rows.
+        reference: rows that stand for what the version is accepted on.
+    """
+
+    train: Sequence[Example]
+    holdout: Sequence[Example]
+    window: Sequence[Example]
+    golden: Sequence[Example]
+    reference: Sequence[Example]
+    sha256: str
+
+
+def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> Snapshot:
+    """Gather the rows of a run, in an open transaction.
+
+    The frozen holdout is set aside once, from the first training set; of the labelled rows that
+    came since the champion was trained, a share is held out to judge on. No row that is judged on
+    is in the training rows, by content hash.
+
+    Raises:
+        Invalid: there is too little to learn from; says what would help.
+    """
+    spec, model = run.spec, work.models.by_id(run.model_id)
+    policy = read_policy(model.policy)
+    uploaded = _uploaded(work, artifacts, model, spec)
+    holdout = rows_of(artifacts, work.datasets.of(model.id, "holdout"))
+    golden = rows_of(artifacts, work.datasets.of(model.id, "golden", through=spec.through_dataset))
+    since = work.versions.by_id(spec.champion).trained_through if spec.champion else 0
+    older = work.observations.labelled(model.id, after_label=0, through_label=since)
+    newer = work.observations.labelled(
+        model.id, after_label=since, through_label=spec.through_label
+    )
+    mask = held_out([row.label for row in newer], share=policy.retrain.holdout_share)
+    window = [row for row, out in zip(newer, mask, strict=True) if out]
+    learnable = [row for row, out in zip(newer, mask, strict=True) if not out]
+    judged = {input_hash(row.inputs) for row in [*holdout, *golden, *window]}
+    train = [row for row in [*uploaded, *older, *learnable] if input_hash(row.inputs) not in judged]
+    if len({row.label for row in train}) < 2:
+        raise Invalid(
+            f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
+            "dataset or send labels of at least two classes"
+        )
+    reference = window if len(window) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
+    return Snapshot(train, holdout, window, golden, reference or train, snapshot_hash(train))
+
+
+def _uploaded(
+    work: UnitOfWork, artifacts: Artifacts, model: MaintainedModel, spec: RunSpec
+) -> list[Example]:
+    """Return the uploaded history; set a frozen holdout aside from it where there is none yet."""
+    datasets = work.datasets.of(model.id, "training", through=spec.through_dataset)
+    datasets = datasets or work.datasets.of(model.id, "reference", through=spec.through_dataset)[:1]
+    rows = rows_of(artifacts, datasets)
+    if rows and not work.datasets.of(model.id, "holdout"):
+        mask = held_out([row.label for row in rows], share=HOLDOUT_SHARE)
+        aside = [row for row, out in zip(rows, mask, strict=True) if out]
+        if aside:
+            add_dataset(work, artifacts, model.id, "holdout", aside, spec.through_dataset)
+    return rows
+
+
+def add_dataset(
+    work: UnitOfWork,
+    artifacts: Artifacts,
+    model_id: UUID,
+    role: str,
+    rows: Sequence[Example],
+    at: datetime,
+) -> Dataset:
+    """Store rows as a dataset in an open transaction."""
+    sha256, size_bytes = artifacts.put(to_parquet(rows))
+    dataset = Dataset(new_id(), model_id, role, sha256, size_bytes, len(rows), at)
+    work.datasets.add(dataset)
+    return dataset
+
+
+def evenly(rows: Sequence[Example], n: int) -> Sequence[Example]:
+    """Return at most n rows, spread evenly over them."""
+    if len(rows) <= n:
+        return rows
+    return [rows[index] for index in np.linspace(0, len(rows) - 1, n).astype(int)]
+
+
+def begin(work: UnitOfWork, run_id: UUID, *, owner: str, seconds: float) -> Lease | None:
+    """Lease a queued or lost run and start its next attempt; None when there is nothing to do.
+
+    A job may arrive twice, late or never: only the lease decides who works.
+    """
+    with work:
+        run = work.runs.get(run_id)
+        if run.state not in {RunState.QUEUED, RunState.RUNNING}:
+            return None
+        lease = work.runs.lease(run_id, owner=owner, seconds=seconds)
+        if lease is None:
+            return None
+        run = work.runs.get(run_id)
+        if run.state is RunState.RUNNING:
+            work.runs.advance(run_id, RunEvent.LOST)
+            lease = work.runs.lease(run_id, owner=owner, seconds=seconds)
+        if lease is None or _gave_up(work, run):
+            return None
+        work.runs.advance(run_id, RunEvent.STARTED, lease=lease)
+        _tell(work, run, "training_run.started", {"attempt": run.attempt + 1, "owner": owner})
+        return lease
+
+
+def _gave_up(work: UnitOfWork, run: TrainingRun) -> bool:
+    if run.cancel_requested_at is not None:
+        work.runs.advance(run.id, RunEvent.CANCELLED)
+        _tell(work, run, "training_run.cancelled", {})
+        return True
+    if run.attempt < MAXIMUM_ATTEMPTS:
+        return False
+    work.runs.set_result(
+        run.id,
+        error=problem(
+            "attempts-exhausted",
+            (
+                f"the run was lost or killed {run.attempt} times; look at the worker's log and memory"
+            ),
+        ),
+    )
+    work.runs.advance(run.id, RunEvent.FAILED)
+    _tell(work, run, "training_run.failed", {"attempts": run.attempt})
+    return True
+
+
+def problem(kind: str, detail: str, title: str | None = None) -> Json:
+    """Return the JSON of what went wrong, in the form of RFC 9457."""
+    return {
+        "type": f"/problems/{kind}",
+        "title": title or kind.replace("-", " ").capitalize(),
+        "detail": detail,
+    }
+
+
+def succeed(
+    work: UnitOfWork,
+    artifacts: Artifacts,
+    lease: Lease,
+    files: Sequence[ModelFile],
+    result: Json,
+    snapshot: Snapshot,
+    *,
+    now: datetime,
+) -> ModelVersion | None:
+    """Record the version a run has made, and ask for its evaluation; all or nothing.
+
+    Raises:
+        Conflict: the lease was lost; the other worker's outcome stands.
+    """
+    with work:
+        run = work.runs.get(lease.job_id)
+        work.runs.advance(run.id, RunEvent.TRAINED, lease=lease)
+        policy = read_policy(work.models.by_id(run.model_id).policy)
+        pinned = evenly(snapshot.reference, policy.check.reference_rows)
+        reference = add_dataset(work, artifacts, run.model_id, "reference", pinned, now)
+        version = work.versions.add(
+            ModelVersion(
+                id=new_id(),
+                model_id=run.model_id,
+                number=work.versions.next_number(run.model_id),
+                state=VersionState.TRAINED,
+                origin=Origin.TRAINED,
+                digest=digest_of_files({file.path: file.sha256 for file in files}),
+                files=tuple(files),
+                created_at=now,
+                state_since=now,
+                metrics={"validation": result.get("metrics", {})},
+                reference=reference.id,
+                run_id=run.id,
+                parent_id=run.spec.champion if run.spec.start_from == "champion" else None,
+                snapshot_sha256=snapshot.sha256,
+                trained_through=run.spec.through_label,
+                n_training_rows=len(snapshot.train),
+            )
+        )
+        work.runs.set_result(run.id, result=result)
+        work.outbox.send("evaluate", run.id)
+        _tell(work, run, "training_run.trained", {"version": version.number})
+        return version
+
+
+def end_early(work: UnitOfWork, lease: Lease, event: RunEvent, error: Json | None = None) -> None:
+    """Record that an attempt ended without a version: preempted, failed or cancelled."""
+    with work:
+        run = work.runs.get(lease.job_id)
+        work.runs.advance(run.id, event, lease=lease)
+        if event is not RunEvent.PREEMPTED:
+            work.runs.set_result(run.id, error=error)
+        else:
+            work.outbox.send("train", run.id)
+        _tell(work, run, f"training_run.{event}", error or {})
+
+
+def cancel(work: UnitOfWork, actor: Actor, name: str, run_id: UUID, *, reason: str) -> TrainingRun:
+    """Stop a run: at once if it waits, else within seconds by its worker.
+
+    Raises:
+        NotFound: no such run.
+        Conflict: it has ended already.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        run = work.runs.get(run_id, model.id)
+        if run.state not in {RunState.QUEUED, RunState.RUNNING, RunState.TRAINED}:
+            raise Conflict(f"the run has {run.state} already; there is nothing to cancel")
+        work.runs.request_cancel(run.id)
+        if run.state is RunState.QUEUED:
+            work.runs.advance(run.id, RunEvent.CANCELLED)
+        work.events.record(
+            "training_run.cancel_requested",
+            actor=actor.name,
+            subject=model.name,
+            project_id=model.project_id,
+            model_id=model.id,
+            detail={"run": run.id, "reason": reason},
+        )
+        return work.runs.get(run.id)
+
+
+def requeue_lost(work: UnitOfWork, *, resend_seconds: float) -> int:
+    """Give runs of silent workers back to the queue, and send again what nobody picked up."""
+    n = 0
+    with work:
+        for run_id in work.runs.lost():
+            run = work.runs.get(run_id)
+            try:
+                work.runs.advance(run_id, RunEvent.LOST)
+            except (Conflict, IllegalTransition):
+                continue
+            if not _gave_up(work, work.runs.get(run_id)):
+                work.outbox.send("train", run_id)
+            _tell(work, run, "training_run.lost", {"attempt": run.attempt})
+            n += 1
+        for run_id, state in work.runs.stalled(resend_seconds=resend_seconds):
+            work.outbox.send("train" if state == RunState.QUEUED else "evaluate", run_id)
+            n += 1
+    return n
+
+
+def _tell(work: UnitOfWork, run: TrainingRun, action: str, detail: Json) -> None:
+    model = work.models.by_id(run.model_id)
+    work.events.record(
+        action,
+        actor="upkeep",
+        subject=model.name,
+        project_id=model.project_id,
+        model_id=model.id,
+        detail={"run": run.id, **detail},
+    )
+
+
+def policy_of(work: UnitOfWork, model_id: UUID) -> Policy:
+    """Return the policy in force of a model, in an open transaction."""
+    return read_policy(work.models.by_id(model_id).policy)

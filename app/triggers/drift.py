@@ -1,0 +1,53 @@
+"""Retrain when the inputs or answers drifted and labelled accuracy agrees that it hurts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.decisions import Signal, Situation
+from app.domain.drift import Finding
+from app.domain.policies import Policy
+from app.triggers import triggers
+
+
+@triggers.register("drift")
+class Drift:
+    """Fires when drift was found and accuracy has fallen, at a weaker proof than accuracy alone.
+
+    Drift that does no harm starts nothing. Drift without labels waits for them: nothing could be
+    learned from it yet.
+    """
+
+    description = "drift was found, and the labels since agree that accuracy fell"
+    options: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    def read(self, situation: Situation, policy: Policy, options: Mapping[str, Any]) -> Signal:
+        """Say whether drift calls for a retrain."""
+        if situation.finding is not Finding.DRIFT:
+            found = situation.finding or "no report yet"
+            return Signal("drift", False, f"drift finding: {found}")
+        named = ", ".join(situation.drifted)
+        labelled = situation.performance
+        if labelled is None or labelled.n < policy.performance.minimum_labels:
+            have = 0 if labelled is None else labelled.n
+            return Signal(
+                "drift",
+                False,
+                f"drift in {named}; waiting for labels to tell whether it hurts "
+                f"({have} of {policy.performance.minimum_labels})",
+                waits=True,
+                values={"drifted": list(situation.drifted), "n_labels": have},
+            )
+        harmful = labelled.e_value >= policy.performance.suspicion_run_length
+        values = {
+            "drifted": list(situation.drifted),
+            "e_value": labelled.e_value,
+            "needed": policy.performance.suspicion_run_length,
+        }
+        if not harmful:
+            return Signal(
+                "drift",
+                False,
+                f"drift in {named}, but accuracy holds: {labelled.words()}",
+                values=values,
+            )
+        return Signal("drift", True, f"drift in {named}, and {labelled.words()}", values=values)

@@ -1,0 +1,29 @@
+"""Retrain when labelled accuracy has fallen beyond what is tolerated."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.domain.decisions import Signal, Situation
+from app.domain.policies import Policy
+from app.triggers import triggers
+
+
+@triggers.register("performance")
+class Performance:
+    """Fires on a proof from labels alone, valid however often it is looked at."""
+
+    description = "labelled accuracy fell under what was accepted, by more than is tolerated"
+    options: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    def read(self, situation: Situation, policy: Policy, options: Mapping[str, Any]) -> Signal:
+        """Say whether labelled accuracy calls for a retrain."""
+        labelled, rules = situation.performance, policy.performance
+        if labelled is None or labelled.n < rules.minimum_labels:
+            have = 0 if labelled is None else labelled.n
+            return Signal(
+                "performance", False, f"{have} labelled answers of {rules.minimum_labels} needed"
+            )
+        values = {"e_value": labelled.e_value, "needed": rules.average_run_length}
+        fired = labelled.e_value >= rules.average_run_length
+        prefix = "" if fired else "accuracy holds: "
+        return Signal("performance", fired, prefix + labelled.words(), values=values)

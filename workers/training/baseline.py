@@ -1,0 +1,42 @@
+"""What does the fixed yardstick score: the pretrained base, with nothing but a probe for a head?"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training import probe
+from workers.training.data import Rows, check_labels
+from workers.training.task_type import Inputs, TaskType
+
+
+def probe_baseline(
+    task_type: TaskType,
+    base_model: str,
+    labels: Sequence[str],
+    train: Rows,
+    evaluate: Inputs,
+    *,
+    seed: int,
+) -> NDArray[np.float32]:
+    """Return the baseline's probabilities on `evaluate`, shape (n, k).
+
+    The base's features (random ones where the base is untrained) with a linear probe fitted on
+    `train`; no weight of the base moves.
+
+    Raises:
+        DataError: the training rows cannot teach these labels.
+    """
+    check_labels(train, labels, role="training", n_classes_needed=2)
+    with tempfile.TemporaryDirectory(prefix="baseline-") as scratch:
+        directory = Path(scratch) / "version"
+        task_type.create(base_model, labels, directory, seed=seed)
+        classifier = task_type.load(directory)
+        fitted = probe.fit(
+            classifier.features(train.inputs), train.indices(labels), len(labels), seed=seed
+        )
+        if not evaluate:
+            return np.zeros((0, len(labels)), dtype=np.float32)
+        return fitted.scores(classifier.features(evaluate))

@@ -1,0 +1,135 @@
+"""Which rows does a run learn from, and in which order?"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from workers.training.errors import DataError
+
+COLUMNS = ("id", "inputs", "label")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Labelled examples in file order: n ids, n inputs, n labels."""
+
+    ids: Sequence[str]
+    inputs: Sequence[Mapping[str, Any]]
+    labels: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def indices(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Return the index in `names` of each row's label, shape (n,)."""
+        position = {name: k for k, name in enumerate(names)}
+        return np.asarray([position[label] for label in self.labels], dtype=np.int64)
+
+
+def read_rows(path: Path) -> Rows:
+    """Read a Parquet file of the columns `id`, `inputs` (JSON object) and `label`.
+
+    Raises:
+        DataError: it is no such file; says what would work.
+    """
+    try:
+        table = pq.read_table(path, columns=list(COLUMNS))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path.name} is no Parquet file with the columns {', '.join(COLUMNS)}: {error}"
+        ) from error
+    ids, raw, labels = (table.column(name).to_pylist() for name in COLUMNS)
+    inputs = []
+    for index, text in enumerate(raw):
+        try:
+            value = json.loads(text)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"row {index} ({ids[index]}): inputs is no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise DataError(f"row {index} ({ids[index]}): inputs must be a JSON object")
+        inputs.append(value)
+    return Rows([str(value) for value in ids], inputs, labels)
+
+
+def check_labels(rows: Rows, labels: Sequence[str], *, role: str, n_classes_needed: int) -> None:
+    """Refuse rows that cannot teach, or be judged by, these labels.
+
+    Raises:
+        DataError: no rows, labels outside the set, or fewer classes than needed.
+    """
+    if not len(rows):
+        raise DataError(f"the {role} set is empty; add labelled rows")
+    known = set(labels)
+    unknown = Counter(label for label in rows.labels if label not in known)
+    if unknown:
+        named = ", ".join(f"{label!r} ({n})" for label, n in unknown.most_common(5))
+        raise DataError(
+            f"{sum(unknown.values())} of {len(rows)} {role} rows have labels outside the label "
+            f"set: {named}; the set is {', '.join(map(repr, labels[:20]))}"
+        )
+    present = set(rows.labels)
+    if len(present) < n_classes_needed:
+        raise DataError(
+            f"all {len(rows)} {role} rows have the label {next(iter(present))!r}; "
+            f"a classifier needs rows of at least {n_classes_needed} classes"
+        )
+
+
+def batch_plan(
+    *, seed: int, epoch: int, lengths: NDArray[np.int64], budget: int
+) -> list[NDArray[np.int64]]:
+    """Return the batches of one epoch, each an array of row numbers; a pure function.
+
+    Rows of like length share a batch, so that padding is nearly nothing; rows of one length are
+    in random order, and so are the batches. A batch's padded cost is at most `budget`, unless a
+    single row is longer. A last row left alone joins the batch before it when their lengths agree
+    (batch normalisation cannot learn from one row).
+
+    Args:
+        seed: of the run.
+        epoch: counted from 0; each has its own order.
+        lengths: cost of each row, at least 1, shape (n,).
+        budget: largest padded cost of a batch, in the unit of the lengths.
+    """
+    draw = np.random.default_rng((seed, epoch))
+    order = np.lexsort((draw.random(len(lengths)), lengths))
+    batches: list[list[int]] = []
+    for row in order.tolist():
+        cost = int(lengths[row])
+        if batches and (len(batches[-1]) + 1) * cost <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        alone, before = batches[-1][0], batches[-2]
+        if lengths[alone] == lengths[before[0]]:
+            before.append(alone)
+            batches.pop()
+    return [np.asarray(batches[k], dtype=np.int64) for k in draw.permutation(len(batches))]
+
+
+def ordered_batches(lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.int64]]:
+    """Return batches for inference: like lengths together, within the budget, nothing random."""
+    order = np.argsort(lengths, kind="stable")
+    batches: list[list[int]] = []
+    for row in order.tolist():
+        if batches and (len(batches[-1]) + 1) * int(lengths[row]) <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return [np.asarray(batch, dtype=np.int64) for batch in batches]
+
+
+def class_weights(truth: NDArray[np.int64], n_classes: int, *, power: float) -> NDArray[np.float32]:
+    """Return weights, shape (k,), of mean 1 over the rows: (1 / share)^power; 0 is no weighting."""
+    counts = np.bincount(truth, minlength=n_classes).astype(np.float64)
+    weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
+    return np.asarray(weights * counts.sum() / (weights * counts).sum(), dtype=np.float32)

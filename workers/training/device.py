@@ -1,0 +1,106 @@
+"""What does this machine have for training: which device, how many cores, which precision?"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PROBE_SHAPE = (512, 384, 1536)
+PROBE_SECONDS = 0.1
+WORTHWHILE = 1.3
+"""How many times faster bf16 must multiply before it is used: casting has its own cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where and how a run computes; stored in its checkpoints so that a resumed run agrees.
+
+    Attributes:
+        name: "cpu" or "cuda".
+        threads: CPU threads of one operator.
+        precision: "fp32" or "bf16" (autocast of the training step).
+    """
+
+    name: str
+    threads: int
+    precision: str
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Return whether the same run gives the same bits again on this kind of machine."""
+        return self.name == "cpu"
+
+    def autocast(self) -> Any:  # torch is untyped here
+        """Return the context of a training step's forward pass."""
+        return torch.autocast(self.name, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many cores this process may really use, at least 1.
+
+    The least of the affinity mask and the control group's limit (version 2, then 1): threads
+    beyond it wait for each other at every barrier.
+    """
+    cores = len(os.sched_getaffinity(0))
+    for quota_file, period_file in (
+        ("cpu.max", None),
+        ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            words = (root / quota_file).read_text().split()
+            if period_file:
+                words.append((root / period_file).read_text().strip())
+            quota, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if quota > 0 and period > 0:
+            cores = min(cores, max(1, int(quota / period + 0.5)))
+    return max(1, cores)
+
+
+def multiplications_per_second(device: str, dtype: Any) -> float:
+    """Return floating point operations a second of a matrix product of an encoder's size."""
+    n, k, m = PROBE_SHAPE
+    left = torch.ones(n, k, device=device, dtype=dtype)
+    right = torch.ones(k, m, device=device, dtype=dtype)
+    started, rounds = time.perf_counter(), 0
+    while time.perf_counter() - started < PROBE_SECONDS:
+        torch.mm(left, right)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        rounds += 1
+    return 2.0 * n * k * m * rounds / (time.perf_counter() - started)
+
+
+def choose(*, threads: int | None, precision: str) -> Device:
+    """Return the device of a new run and set the process up for it.
+
+    Args:
+        threads: None means what the quota allows.
+        precision: "auto" measures whether bf16 pays; "fp32" and "bf16" are taken as they are.
+    """
+    name = "cuda" if torch.cuda.is_available() else "cpu"
+    cores = threads or cpu_quota()
+    torch.set_num_threads(cores)
+    if precision == "auto":
+        gain = multiplications_per_second(name, torch.bfloat16) / multiplications_per_second(
+            name, torch.float32
+        )
+        precision = "bf16" if gain >= WORTHWHILE else "fp32"
+    return restore(Device(name, cores, precision))
+
+
+def restore(device: Device) -> Device:
+    """Set the process up for a device chosen before, and return it."""
+    torch.set_num_threads(device.threads)
+    torch.use_deterministic_algorithms(device.is_deterministic)
+    return device
+
+
+def memory_bytes() -> int:
+    """Return the resident memory of this process."""
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,46 @@
+"""Which layers of an architecture learn?"""
+
+from typing import Any
+
+from torch import nn
+
+from workers.training.probe import find_head
+
+
+def stack_of(model: Any) -> tuple[str, Any] | None:  # torch is untyped here
+    """Return name and members of the longest list of like blocks: an encoder's layers or stages."""
+    best: tuple[str, Any] | None = None
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or not len(module):
+            continue
+        is_uniform = len({type(member) for member in module}) == 1
+        if is_uniform and (best is None or len(module) > len(best[1])):
+            best = (name, module)
+    return best
+
+
+def choose_trainable(model: Any, n_labels: int, n_layers: int | None) -> None:
+    """Let the head and the top layers learn, with what lies between them; freeze all below.
+
+    Args:
+        model: a transformers classification model.
+        n_labels: outputs of its head.
+        n_layers: how many layers of the stack; None is the whole model, 0 the head alone.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad = n_layers is None
+    for parameter in find_head(model, n_labels).parameters():
+        parameter.requires_grad = True
+    stack = stack_of(model)
+    if not n_layers or stack is None:
+        return
+    prefix, blocks = stack
+    for block in list(blocks)[-n_layers:]:
+        for parameter in block.parameters():
+            parameter.requires_grad = True
+    is_above = False
+    for name, parameter in model.named_parameters():
+        if name.startswith(f"{prefix}."):
+            is_above = True
+        elif is_above:
+            parameter.requires_grad = True

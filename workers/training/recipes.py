@@ -1,0 +1,109 @@
+"""Which knobs does a training run have, and what are they when nobody turns them?"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+
+from workers.training.errors import RecipeError
+
+COMMON: dict[str, dict[str, Any]] = {
+    "epochs": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 1000,
+        "description": "Passes over the rows; 0 fits the head alone.",
+    },
+    "learning_rate": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 10,
+        "description": "Peak step size of AdamW, below the head.",
+    },
+    "head_learning_rate": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 10,
+        "description": "Peak step size of AdamW for the head.",
+    },
+    "trainable_layers": {
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "description": "How many of the top layers learn besides the head; null is all.",
+    },
+    "head": {
+        "enum": ["auto", "probe", "keep", "random"],
+        "default": "auto",
+        "description": (
+            "Where the head starts: a linear probe on the features, the start's own head, or "
+            "random. auto probes whenever the layers below have learned anything before."
+        ),
+    },
+    "weight_decay": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.01},
+    "warmup_share": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": 0.06,
+        "description": "Share of the steps over which the step size rises; then it falls to 0.",
+    },
+    "clip_norm": {"type": "number", "exclusiveMinimum": 0, "default": 1.0},
+    "label_smoothing": {"type": "number", "minimum": 0, "maximum": 0.5, "default": 0.0},
+    "class_weight_power": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": 0.0,
+        "description": "Weight of a class is (1 / its share) to this power; 0 is none.",
+    },
+    "precision": {
+        "enum": ["auto", "fp32", "bf16"],
+        "default": "auto",
+        "description": "auto measures whether bf16 is faster on this machine.",
+    },
+    "patience": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "default": None,
+        "description": "Stop after this many epochs without a better validation score.",
+    },
+}
+
+
+def recipe_schema(
+    defaults: Mapping[str, Any], knobs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the JSON Schema of a task type's recipe.
+
+    Args:
+        defaults: value of every knob that has none in its schema; may replace one that has.
+        knobs: schemas of the knobs that this task type alone has.
+    """
+    properties: dict[str, dict[str, Any]] = copy.deepcopy(
+        {**COMMON, **{name: dict(knob) for name, knob in knobs.items()}}
+    )
+    for name, value in defaults.items():
+        properties[name]["default"] = value
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def complete(schema: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe with every missing knob at its default.
+
+    Raises:
+        RecipeError: a knob is unknown or out of its bounds; says which.
+    """
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(dict(recipe)), key=lambda e: e.json_path
+    )
+    if errors:
+        said = "; ".join(f"{error.json_path}: {error.message}" for error in errors[:5])
+        raise RecipeError(f"{said}; the knobs are {', '.join(sorted(schema['properties']))}")
+    defaults = {name: knob["default"] for name, knob in schema["properties"].items()}
+    return {**defaults, **recipe}

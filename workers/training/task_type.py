@@ -1,0 +1,142 @@
+"""What must a kind of learning provide, so that it can be trained, loaded and watched?
+
+This module imports no training stack: the control side of a job reads it too.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Inputs = Sequence[Mapping[str, Any]]
+
+
+class Examples(Protocol):
+    """Inputs made ready for a model once, before the first epoch.
+
+    Attributes:
+        lengths: cost of each example in tokens (text) or 1 (images), shape (n,).
+    """
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the cost of each example."""
+        ...
+
+
+class Learner(Protocol):
+    """A version opened for training.
+
+    Attributes:
+        model: a transformers classification model; calling it with a collated batch gives an
+            object with `logits`, shape (batch, k).
+        labels: class names in the order of the logits.
+        is_pretrained: whether the weights below the head have learned anything yet.
+    """
+
+    model: Any
+    labels: tuple[str, ...]
+    is_pretrained: bool
+
+    def encode(self, inputs: Inputs) -> Examples:
+        """Prepare inputs once.
+
+        Raises:
+            DataError: an input cannot be read; says which and what would work.
+        """
+        ...
+
+    def collate(
+        self, examples: Any, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None
+    ) -> dict[str, Any]:
+        """Return the keyword arguments of one model call.
+
+        Args:
+            examples: what `encode` returned.
+            rows: which of them, shape (batch,).
+            draw: the source of augmentation; None means none, as at inference.
+        """
+        ...
+
+    def choose_trainable(self, recipe: Mapping[str, Any]) -> None:
+        """Freeze whatever the recipe leaves untouched (`requires_grad`)."""
+        ...
+
+    def batch_budget(self, recipe: Mapping[str, Any]) -> int:
+        """Return the largest total cost of one batch, in the unit of `Examples.lengths`."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the version: a plain transformers directory, safetensors only."""
+        ...
+
+
+class Classifier(Protocol):
+    """A version loaded for inference."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the score columns."""
+        ...
+
+    def scores(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return probabilities, shape (n, k), columns in the order of `labels`."""
+        ...
+
+    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return what the last linear layer sees, shape (n, d)."""
+        ...
+
+
+class TaskType(Protocol):
+    """What can be learned: one registered object a kind.
+
+    Attributes:
+        name: the registered name, such as `text-classification`.
+        metrics: names of the metrics that make sense for it.
+        default_contract: fields of an input when the model states none.
+        recipe_schema: JSON Schema of the recipe's knobs, each with its default.
+    """
+
+    name: str
+    description: str
+    metrics: tuple[str, ...]
+    default_contract: list[dict[str, Any]]
+    recipe_schema: dict[str, Any]
+
+    def create(
+        self,
+        base_model: str,
+        labels: Sequence[str],
+        directory: Path,
+        *,
+        seed: int,
+        input_contract: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write an untrained version from a base: a local directory, a preset or a hub id.
+
+        Raises:
+            RecipeError: there is no such base.
+            UnsafeArtifact: the base holds a file that could run code.
+        """
+        ...
+
+    def load(self, directory: Path) -> Classifier:
+        """Open a version for inference."""
+        ...
+
+    def open(self, directory: Path) -> Learner:
+        """Open a version for training."""
+        ...
+
+    def fit_signals(self, reference: Inputs) -> dict[str, Any]:
+        """Return the state (JSON values) that `signals` compares inputs with."""
+        ...
+
+    def signals(
+        self, inputs: Inputs, state: Mapping[str, Any] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return label-free signals by name, each of shape (n,), NaN where missing."""
+        ...

@@ -37,7 +37,6 @@ class Detector(Protocol):
         kinds: the kinds of signal it can read.
         sees: what moved when it alarms, such as `location`, `missing`, `new_category`.
         schema: JSON Schema of its options.
-        tolerated_effect: the effect from which a significant shift matters.
     """
 
     description: ClassVar[str]
@@ -46,11 +45,13 @@ class Detector(Protocol):
     schema: ClassVar[Mapping[str, Any]]
 
     @property
-    def tolerated_effect(self) -> float: ...
+    def tolerated_effect(self) -> float:
+        """The effect from which a significant shift matters."""
+        ...
 
-    def measure(
-        self, reference: NDArray[Any], current: NDArray[Any], *, seed: int
-    ) -> Measurement: ...
+    def measure(self, reference: NDArray[Any], current: NDArray[Any], *, seed: int) -> Measurement:
+        """Compare two samples of one signal."""
+        ...
 
 
 detectors: Final = Registry[Detector]("detector")

@@ -36,7 +36,7 @@ def rbf_kernel(rows: NDArray[np.float64]) -> NDArray[np.float32] | None:
         width = float(apart.mean())  # more than half of all pairs coincide
     if width <= 1e-12 * max(1.0, float(squares.mean())):
         return None
-    kernel = np.exp(-distances / width).astype(np.float32)
+    kernel = np.asarray(np.exp(-distances / width), dtype=np.float32)
     np.fill_diagonal(kernel, 0.0)
     return kernel
 

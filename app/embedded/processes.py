@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -143,9 +143,7 @@ class Supervisor:
             self._stop_wave([place.child for place in wave if place.child is not None])
         self._places.clear()
         if self._guardian is not None:
-            if self._guardian.stdin is not None:
-                self._guardian.stdin.close()
-            self._guardian.wait()
+            self._close_guardian(self._guardian)
             self._guardian = None
 
     def _stop_wave(self, children: list[Child]) -> None:
@@ -176,6 +174,7 @@ class Supervisor:
     def _tick(self) -> None:
         """Bury who died, restart who is due, and keep the logs short."""
         if self._guardian is not None and self._guardian.poll() is not None:
+            self._close_guardian(self._guardian)
             self._start_guardian()
         now = time.monotonic()
         for place in self._places:
@@ -235,14 +234,19 @@ class Supervisor:
             if place.child is not None:
                 self._tell_guardian(f"+{place.child.pid} {place.process.orphan_seconds}")
 
+    @staticmethod
+    def _close_guardian(process: subprocess.Popen[str]) -> None:
+        if process.stdin is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        process.wait()
+
     def _tell_guardian(self, line: str) -> None:
         if self._guardian is None or self._guardian.stdin is None:
             return
-        try:
+        with suppress(BrokenPipeError):  # the next one is told of everyone
             self._guardian.stdin.write(line + "\n")
             self._guardian.stdin.flush()
-        except BrokenPipeError:
-            self._announce("the guardian of the processes died; the next one is told of them all")
 
 
 def _shorten(log: Path) -> None:

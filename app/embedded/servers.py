@@ -43,11 +43,12 @@ class EmbeddedServer(ABC):
         self.wanted_socket_directory = socket_directory or self.data_directory / "run"
         self._lock: DirectoryLock | None = None
         self._child: Child | None = None
+        self.sockets = self.wanted_socket_directory  # until prepared: it may be too long
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients find it; known once prepared."""
+        """Where clients find it; final once prepared."""
 
     @abstractmethod
     def prepare(self) -> Process:
@@ -154,7 +155,12 @@ def reachable(
 
 
 def see_out_orphans(
-    directory: Path, stop_signal: signal.Signals, *, seconds: float, spare: int | None = None
+    directory: Path,
+    stop_signal: signal.Signals,
+    *,
+    seconds: float,
+    grace_seconds: float,
+    spare: int | None = None,
 ) -> None:
     """Wait for the processes at work in a directory to leave; make those leave that do not.
 
@@ -162,9 +168,10 @@ def see_out_orphans(
 
     Args:
         directory: their working directory.
-        stop_signal: sent at once; SIGKILL follows halfway.
+        stop_signal: sent at once.
         seconds: how long to wait at most.
-        spare: a process that is leaving by itself and is sent nothing.
+        grace_seconds: when SIGKILL follows.
+        spare: while this process is there, it is leaving by itself, and nobody is sent anything.
 
     Raises:
         Unavailable: some are still there.
@@ -174,11 +181,9 @@ def see_out_orphans(
     while inside := set(processes_inside(directory)):
         elapsed_seconds = time.monotonic() - started_at_seconds
         if elapsed_seconds > seconds:
-            raise Unavailable(
-                f"processes {sorted(inside)} still work in {directory}; stop them first "
-                f"(kill -{stop_signal.name.removeprefix('SIG')} {min(inside)})"
-            )
-        current = stop_signal if elapsed_seconds < seconds / 2 else signal.SIGKILL
+            first = spare if spare in inside else min(inside)
+            raise Unavailable(f"process {first} still works in {directory}; stop it: kill {first}")
+        current = stop_signal if elapsed_seconds < grace_seconds else signal.SIGKILL
         for pid in inside if spare not in inside else ():
             if (pid, current) not in told:
                 told.add((pid, current))

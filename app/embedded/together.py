@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from app.domain.errors import UpkeepError
+from app.domain.errors import Conflict, UpkeepError
 from app.embedded.owners import DirectoryLock, make_shared
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.processes import Process, Supervisor
@@ -105,6 +105,8 @@ def _bring_up(plan: Plan, supervisor: Supervisor, servers: list[EmbeddedServer])
     urls = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     first = [each for each in plan.processes if each.needs == "servers"]
     later = [each for each in plan.processes if each.needs == "api"]
+    if is_healthy(plan.health_url):
+        raise Conflict(f"something else answers at {plan.health_url}; stop it or choose a port")
     for program in first:
         supervisor.start(_process(program, urls, plan))
     for program in first:

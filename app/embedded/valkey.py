@@ -30,7 +30,7 @@ class EmbeddedValkey(EmbeddedServer):
     @property
     def url(self) -> str:
         """The URL as redis-py takes it."""
-        return f"unix://{quote(str(self._sockets / _SOCKET))}?db=0"
+        return f"unix://{quote(str(self.sockets / _SOCKET))}?db=0"
 
     @property
     def store(self) -> Path:
@@ -42,7 +42,7 @@ class EmbeddedValkey(EmbeddedServer):
         account = server_account(self.store)
         self._hold(account)
         make_private(self.store, account)
-        self._sockets = socket_directory(self.wanted_socket_directory, _SOCKET, account)
+        self.sockets = socket_directory(self.wanted_socket_directory, _SOCKET, account)
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
             platform.machine().lower(), platform.machine().lower()
         )
@@ -70,7 +70,7 @@ class EmbeddedValkey(EmbeddedServer):
     def _configuration(self) -> str:
         settings = {
             "port": "0",
-            "unixsocket": _quoted(self._sockets / _SOCKET),
+            "unixsocket": _quoted(self.sockets / _SOCKET),
             "unixsocketperm": "700",
             "dir": _quoted(self.store),
             "daemonize": "no",
@@ -84,14 +84,16 @@ class EmbeddedValkey(EmbeddedServer):
 
     def _clear_the_way(self) -> None:
         """See out one that lost its supervisor: two must never append to one file."""
-        see_out_orphans(self.store, signal.SIGTERM, seconds=2 * _STOP_SECONDS)
+        see_out_orphans(
+            self.store, signal.SIGTERM, seconds=2 * _STOP_SECONDS, grace_seconds=_STOP_SECONDS
+        )
 
     def _is_ready(self) -> bool:
         """Tell whether it answers a PING; it says LOADING while it reads its file."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(5.0)
             try:
-                connection.connect(str(self._sockets / _SOCKET))
+                connection.connect(str(self.sockets / _SOCKET))
                 connection.sendall(b"PING\r\n")
                 return connection.recv(16).startswith(b"+PONG")
             except OSError:

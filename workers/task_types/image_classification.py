@@ -107,6 +107,8 @@ class Pictures:
 class ImageLearner:
     """An image version opened for training."""
 
+    can_reuse_lower = False
+
     def __init__(self, directory: Path) -> None:
         card = read_card(directory, task_type=NAME, kind="image")
         self.model: Any = AutoModelForImageClassification.from_pretrained(

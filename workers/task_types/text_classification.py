@@ -69,6 +69,8 @@ class TokenLists:
 class TextLearner:
     """A text version opened for training."""
 
+    can_reuse_lower = True
+
     def __init__(self, directory: Path) -> None:
         card = read_card(directory, task_type=NAME, kind="text")
         local = {**LOADING, "local_files_only": True}

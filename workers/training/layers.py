@@ -4,7 +4,23 @@ from typing import Any
 
 from torch import nn
 
-from workers.training.probe import find_head
+from workers.training.errors import RecipeError
+
+
+def find_head(model: Any, n_labels: int) -> Any:  # torch is untyped here
+    """Return the last linear layer with one output a label.
+
+    Raises:
+        RecipeError: the architecture has none.
+    """
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.out_features == n_labels
+    ]
+    if not found:
+        raise RecipeError(f"{type(model).__name__} has no linear head of {n_labels} outputs")
+    return found[-1]
 
 
 def stack_of(model: Any) -> tuple[str, Any] | None:  # torch is untyped here

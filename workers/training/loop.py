@@ -13,10 +13,11 @@ from torch import nn
 
 from workers.training import checkpoints, probe
 from workers.training.checkpoints import Checkpoint
-from workers.training.data import batch_plan, class_weights
+from workers.training.data import Rows, batch_plan, class_weights
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, RecipeError
 from workers.training.job import Job
+from workers.training.lower import RowStates, lower_layers
 from workers.training.metrics import accuracy, log_loss
 from workers.training.optimiser import (
     adamw,
@@ -61,10 +62,18 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows made ready: encoded once, and their class indices."""
+    """Rows made ready: encoded once, their class indices, and what frozen layers say of them."""
 
     examples: Examples
     truth: NDArray[np.int64]
+    states: RowStates
+
+    @classmethod
+    def of(cls, learner: Learner, rows: Rows) -> "Prepared":
+        """Encode rows."""
+        examples = learner.encode(rows.inputs)
+        truth = rows.indices(learner.labels)
+        return cls(examples, truth, RowStates(examples.lengths))
 
 
 class Loop:
@@ -89,6 +98,7 @@ class Loop:
         self.budget = learner.batch_budget(recipe)
         learner.choose_trainable(recipe)
         learner.model.to(device.name)
+        self.lower = lower_layers(learner, recipe, train.examples)
         self.optimiser = adamw(learner.model, learner.labels, recipe)
         weights = class_weights(
             train.truth, len(learner.labels), power=float(recipe["class_weight_power"])
@@ -149,6 +159,8 @@ class Loop:
         try:
             if not self.position.is_head_ready:
                 self._start_head()
+            if self.lower is not None and not self.train_rows.states.is_full:
+                self._look_at_rows()
             while self.position.epoch < int(self.recipe["epochs"]):
                 self._train_epoch()
                 if self._is_out_of_patience():
@@ -177,18 +189,29 @@ class Loop:
 
     def _probe_head(self) -> None:
         learner, rows = self.learner, self.train_rows
-        n_rows = len(rows.truth)
+        features = self._look_at_rows()
+        fitted = probe.fit(features, rows.truth, len(learner.labels), seed=self.job.seed)
+        probe.put_into(learner.model, fitted)
+        self._check_head(fitted, features[:N_CHECKED])
+
+    def _look_at_rows(self) -> probe.Features:
+        """Return the features of the training rows; frozen layers are done with them after."""
+        n_rows = len(self.train_rows.truth)
 
         def between(done: int) -> None:
             self.stop.check()
             self.progress.say("probe", step=done, total_steps=n_rows, memory_bytes=memory_bytes())
 
         between(0)
-        budget = self._inference_budget()
-        features, _ = probe.infer(learner, rows.examples, budget=budget, between=between)
-        fitted = probe.fit(features, rows.truth, len(learner.labels), seed=self.job.seed)
-        probe.put_into(learner.model, fitted)
-        self._check_head(fitted, features[:N_CHECKED])
+        features, _ = probe.infer(
+            self.learner,
+            self.train_rows.examples,
+            budget=self._inference_budget(),
+            between=between,
+            lower=self.lower,
+            states=self.train_rows.states,
+        )
+        return features
 
     def _check_head(self, fitted: probe.Probe, features: probe.Features) -> None:
         """Make sure that the model now says what the probe says: step 0 is the probe."""
@@ -225,7 +248,11 @@ class Loop:
             return np.zeros((0, len(self.learner.labels)), dtype=np.float32)
         self.progress.say("evaluate", step=self.position.step, total_steps=self.total_steps)
         _, logits = probe.infer(
-            self.learner, self.validation.examples, budget=self._inference_budget()
+            self.learner,
+            self.validation.examples,
+            budget=self._inference_budget(),
+            lower=self.lower,
+            states=self.validation.states,
         )
         return probe.softmax(logits)
 
@@ -263,7 +290,8 @@ class Loop:
         batch = self.learner.collate(self.train_rows.examples, rows, draw=draw)
         truth = torch.from_numpy(self.train_rows.truth[rows]).to(self.device.name)
         with self.device.autocast():
-            logits = model(**batch).logits  # (batch, k)
+            output = probe.forward(model, batch, rows, self.lower, self.train_rows.states)
+        logits = output.logits  # (batch, k)
         loss = self.criterion(logits.float(), truth)
         loss.backward()
         learning = [p for p in model.parameters() if p.requires_grad]

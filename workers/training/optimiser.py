@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.training.probe import find_head
+from workers.training.layers import find_head
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 

@@ -4,7 +4,7 @@ Fine-tuning from a probed head (LP-FT; Kumar et al., 2022) needs far fewer steps
 one, and does not bend the features towards noise on the way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from workers.training.data import ordered_batches
-from workers.training.errors import RecipeError
+from workers.training.layers import find_head
+from workers.training.lower import LowerLayers, RowStates
 from workers.training.task_type import Examples, Learner
 
 Features = NDArray[np.float32]
@@ -24,7 +25,7 @@ STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Weight decay tried, per row, on features scaled to unit mean square norm; strongest first."""
 N_FOLDS = 3
 N_SEARCH_ROWS = 4000
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +42,14 @@ class Probe:
         return np.asarray(logits.softmax(dim=1).numpy(), dtype=np.float32)
 
 
-def find_head(model: Any, n_labels: int) -> Any:  # torch is untyped here
-    """Return the last linear layer with one output a label.
-
-    Raises:
-        RecipeError: the architecture has none.
-    """
-    found = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and module.out_features == n_labels
-    ]
-    if not found:
-        raise RecipeError(f"{type(model).__name__} has no linear head of {n_labels} outputs")
-    return found[-1]
-
-
 def infer(
     learner: Learner,
     examples: Examples,
     *,
     budget: int,
     between: Callable[[int], None] = lambda done: None,
+    lower: LowerLayers | None = None,
+    states: RowStates | None = None,
 ) -> tuple[Features, Features]:
     """Return (features (n, d), logits (n, k)) in evaluation mode, in the order of the examples.
 
@@ -71,6 +58,8 @@ def infer(
         examples: what its `encode` returned.
         budget: largest padded cost of a batch.
         between: called after each batch with the rows done; may raise to stop.
+        lower: the frozen layers, to be skipped once `states` is full, which is filled otherwise.
+        states: what they say of each row.
     """
     model = learner.model
     seen: list[Any] = []
@@ -86,7 +75,7 @@ def infer(
         with torch.inference_mode():
             for rows in ordered_batches(examples.lengths, budget):
                 seen.clear()
-                output = model(**learner.collate(examples, rows))
+                output = forward(model, learner.collate(examples, rows), rows, lower, states)
                 features[rows] = seen[-1].float().cpu().numpy()
                 logits[rows] = output.logits.float().cpu().numpy()
                 done += len(rows)
@@ -95,6 +84,24 @@ def infer(
         hook.remove()
         model.train(was_training)
     return features, logits
+
+
+def forward(
+    model: Any,  # torch is untyped here
+    batch: dict[str, Any],
+    rows: NDArray[np.int64],
+    lower: LowerLayers | None,
+    states: RowStates | None,
+) -> Any:
+    """Call the model; skip its frozen layers where their states are known, else keep them."""
+    if lower is None or states is None:
+        return model(**batch)
+    if states.is_full:
+        with lower.skipped(states.batch(rows)):
+            return model(**batch)
+    output = model(**batch)
+    states.keep(rows, lower.taken)
+    return output
 
 
 def softmax(logits: Features) -> Features:
@@ -198,9 +205,3 @@ def put_into(model: Any, probe: Probe) -> None:
 def disagreement(probe: Probe, features: Features, logits: Features) -> float:
     """Return the largest gap in probability between the probe and the model that took its head."""
     return float(np.abs(probe.scores(features) - softmax(logits)).max(initial=0.0))
-
-
-def labels_of(model: Any) -> Sequence[str]:
-    """Return the class names of a transformers model in the order of its logits."""
-    names = model.config.id2label
-    return [names[k] for k in range(len(names))]

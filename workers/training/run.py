@@ -117,11 +117,8 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
     checkpoint = checkpoints.latest(job.directory)
     chosen = _device_of(job, recipe, checkpoint)
     learner = open_start(job, task_type, recipe)
-    train = Prepared(learner.encode(data.train.inputs), data.train.indices(job.labels))
-    validation = None
-    if data.validation is not None:
-        encoded = learner.encode(data.validation.inputs)
-        validation = Prepared(encoded, data.validation.indices(job.labels))
+    train = Prepared.of(learner, data.train)
+    validation = Prepared.of(learner, data.validation) if data.validation is not None else None
     loop = Loop(job, recipe, learner, chosen, train, validation, progress, stop)
     if checkpoint is not None:
         loop.resume(checkpoint)

@@ -34,11 +34,14 @@ class Learner(Protocol):
             object with `logits`, shape (batch, k).
         labels: class names in the order of the logits.
         is_pretrained: whether the weights below the head have learned anything yet.
+        can_reuse_lower: whether `collate` gives a row the same values in every epoch, so that
+            what frozen layers say of it may be computed once.
     """
 
     model: Any
     labels: tuple[str, ...]
     is_pretrained: bool
+    can_reuse_lower: bool
 
     def encode(self, inputs: Inputs) -> Examples:
         """Prepare inputs once.

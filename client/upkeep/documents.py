@@ -1,0 +1,176 @@
+"""What do the service's JSON documents look like? Their types; at run time they are plain dicts.
+
+A newer service may add fields; times are RFC 3339 strings.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+Row = Mapping[str, Any]
+Problem = dict[str, Any]
+
+
+class Policy(TypedDict):
+    """When to retrain and promote; each change is a new version."""
+
+    version: int
+    document: dict[str, Any]
+
+
+class Watch(TypedDict):
+    """How much has been seen, and how much of it has been looked at."""
+
+    n_observations: int
+    n_labels: int
+    n_unchecked_observations: int
+    n_unchecked_labels: int
+    last_checked_at: str | None
+    is_settled: bool
+
+
+class ModelDocument(TypedDict):
+    """One maintained model; `champion` is the number of the version in charge."""
+
+    id: str
+    name: str
+    task_type: str
+    base_model: str
+    labels: list[str]
+    input_contract: dict[str, Any]
+    objective: dict[str, Any]
+    policy: Policy
+    is_paused: bool
+    champion: int | None
+    created_at: str
+    watch: Watch
+
+
+class TaskTypeDocument(TypedDict):
+    """One kind of learning that workers have announced."""
+
+    name: str
+    description: str
+    options: dict[str, Any]
+
+
+class DatasetDocument(TypedDict):
+    """One uploaded set of examples; `rejected` tells the unusable rows by index."""
+
+    id: str
+    role: str
+    n_rows: int
+    n_rejected: int
+    rejected: list[dict[str, Any]]
+    sha256: str
+    created_at: str
+
+
+class CheckDocument(TypedDict):
+    """One asked-for look at a model: queued, running, completed or failed."""
+
+    id: str
+    state: str
+    report: str | None
+    decision: str | None
+    error: Problem | None
+
+
+class ReportDocument(TypedDict):
+    """What a check found: drift, no_drift or insufficient_data, with every score."""
+
+    id: str
+    version: int
+    window: dict[str, Any]
+    n_reference: int
+    finding: str
+    scores: list[dict[str, Any]]
+    performance: dict[str, Any]
+    created_at: str
+    evidently: dict[str, str] | None
+
+
+class DecisionDocument(TypedDict):
+    """What was concluded from the signals, and why: retrain, skip or defer."""
+
+    id: str
+    outcome: str
+    trigger: str | None
+    reason: str
+    signals: list[dict[str, Any]]
+    policy_version: int
+    report: str | None
+    run: str | None
+    created_at: str
+
+
+class RunDocument(TypedDict):
+    """One attempt to produce a version: queued, running, trained, then an end."""
+
+    id: str
+    state: str
+    attempt: int
+    start_from: str
+    progress: dict[str, Any] | None
+    queued_at: str
+    started_at: str | None
+    finished_at: str | None
+    decision: str | None
+    version: int | None
+    outcome: str | None
+    error: Problem | None
+    snapshot_sha256: str | None
+    seed: int
+    recipe: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+class FileDocument(TypedDict):
+    """One file of a version."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    url: str
+
+
+class VersionDocument(TypedDict):
+    """One immutable artifact with its lineage, its evidence and the verdicts on it."""
+
+    number: int
+    state: str
+    origin: str
+    digest: str
+    files: list[FileDocument]
+    metrics: dict[str, Any]
+    accepted: dict[str, Any]
+    lineage: dict[str, Any]
+    evidence: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]]
+    created_at: str
+
+
+class ChampionDocument(VersionDocument):
+    """The version in charge, and since when."""
+
+    since: str
+
+
+class PerformanceDocument(TypedDict):
+    """Served accuracy by bucket of observations in arrival order, and what happened between."""
+
+    items: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+
+
+class AuditDocument(TypedDict):
+    """One entry of the audit: who did what to which subject, and when."""
+
+    id: str
+    at: str
+    actor: str
+    event: str
+    subject: str | None
+    detail: dict[str, Any]
+
+
+Rows = Sequence[Row]

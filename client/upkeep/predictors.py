@@ -1,0 +1,271 @@
+"""What does a version on this disk answer? Plain transformers; needs the `[predict]` extra.
+
+It answers what the service's own workers score: the same cut of a text, the same preprocessing of a
+picture, in float32.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+from transformers.utils import logging as transformers_logging
+
+from upkeep.artifacts import read_json, refuse_code
+from upkeep.errors import UnsafeArtifact
+from upkeep.images import decode
+
+Inputs = Sequence[Mapping[str, Any]]
+Table = NDArray[np.float32]
+
+TOKENS_EACH: Final = 4096
+"""Most tokens in one batch of texts, padding included."""
+PICTURES_EACH: Final = 64
+TOKENS_WITHOUT_A_LIMIT: Final = 256
+LOCAL: Final[Mapping[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
+
+
+class Predictor(Protocol):
+    """A version loaded for answering.
+
+    Attributes:
+        labels: class names, in the order of the columns.
+        input_field: the field of an input that the version reads.
+    """
+
+    labels: tuple[str, ...]
+    input_field: str
+
+    def scores(self, inputs: Inputs) -> Table:
+        """Return probabilities, shape (n, k).
+
+        Raises:
+            ValueError: an input lacks what the version reads.
+        """
+        ...
+
+
+def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
+    """Load a version.
+
+    Args:
+        directory: a plain transformers directory, safetensors only; upkeep.json says what it
+            learned, else a preprocessor_config.json stands for pictures, and none for text.
+        device: such as "cpu" or "cuda"; None = a GPU if there is one.
+
+    Raises:
+        UnsafeArtifact: its settings name code of their own.
+        ValueError: a task type that this client cannot answer for.
+    """
+    refuse_code(directory)
+    card = read_json(directory / "upkeep.json")
+    card = card if isinstance(card, dict) else {}
+    sees = (directory / "preprocessor_config.json").exists()
+    implied = "image-classification" if sees else "text-classification"
+    task_type = str(card.get("task_type") or implied)
+    if task_type not in _PREDICTORS:
+        raise ValueError(
+            f"this client answers for {', '.join(sorted(_PREDICTORS))}, not for {task_type}"
+        )
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with _no_progress_bar():
+        return _PREDICTORS[task_type](directory, card.get("input_field"), chosen)
+
+
+class TextPredictor:
+    """A text version loaded for answering."""
+
+    def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
+        self.input_field = input_field or "text"
+        self._model = _loaded(AutoModelForSequenceClassification, directory, device)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, **LOCAL)
+        self.labels = _labels(self._model)
+        self._takes_types = "token_type_ids" in self._tokenizer.model_input_names
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        self._limit = min(
+            int(self._tokenizer.model_max_length), int(positions or TOKENS_WITHOUT_A_LIMIT)
+        )
+
+    def scores(self, inputs: Inputs) -> Table:
+        """Return probabilities, shape (n, k); like lengths travel together."""
+        texts = [self._text(index, value) for index, value in enumerate(inputs)]
+        found = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        if not texts:
+            return found
+        coded = self._tokenizer(texts, truncation=True, max_length=self._limit)["input_ids"]
+        ids = [one or [self._tokenizer.pad_token_id] for one in coded]
+        for rows in _batches([len(one) for one in ids], TOKENS_EACH):
+            found[rows] = _answer(self._model, self._batch([ids[row] for row in rows]))
+        return found
+
+    def _text(self, index: int, value: Mapping[str, Any]) -> str:
+        text = value.get(self.input_field)
+        if isinstance(text, str):
+            return text
+        raise ValueError(f"input {index} has no text in {self.input_field!r}; pass a string")
+
+    def _batch(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
+        width = max(map(len, ids))
+        tokens = np.full((len(ids), width), self._tokenizer.pad_token_id, dtype=np.int64)
+        mask = np.zeros((len(ids), width), dtype=np.int64)
+        for row, one in enumerate(ids):
+            tokens[row, : len(one)] = one
+            mask[row, : len(one)] = 1
+        batch = {"input_ids": tokens, "attention_mask": mask}  # (batch, seq)
+        if self._takes_types:
+            batch["token_type_ids"] = np.zeros_like(tokens)
+        return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+
+class ImagePredictor:
+    """An image version loaded for answering."""
+
+    def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
+        self.input_field = input_field or "image"
+        self._model = _loaded(AutoModelForImageClassification, directory, device)
+        self.labels = _labels(self._model)
+        n_channels = int(getattr(self._model.config, "num_channels", 3))
+        self._preprocessing = Preprocessing.read(directory, n_channels)
+
+    def scores(self, inputs: Inputs) -> Table:
+        """Return probabilities, shape (n, k)."""
+        found = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
+        for start in range(0, len(inputs), PICTURES_EACH):
+            rows = range(start, min(start + PICTURES_EACH, len(inputs)))
+            pixels = np.stack([self._pixels(row, inputs[row]) for row in rows])
+            batch = {"pixel_values": torch.from_numpy(pixels)}
+            found[rows.start : rows.stop] = _answer(self._model, batch)
+        return found
+
+    def _pixels(self, index: int, value: Mapping[str, Any]) -> Table:
+        picture = value.get(self.input_field)
+        if picture is None:
+            raise ValueError(f"input {index} has no picture in {self.input_field!r}")
+        try:
+            return self._preprocessing.pixels(decode(picture))
+        except ValueError as error:
+            raise ValueError(f"input {index}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes numbers: the keys of preprocessor_config.json.
+
+    Attributes:
+        n_channels: 1 for gray, 3 for colour.
+        size: (width, height) in pixels, as Pillow has it.
+        resample: Pillow's number of the filter.
+        factor: what a pixel of 0 to 255 is multiplied by.
+        mean: subtracted after that, shape (channels, 1, 1).
+        std: divided by at last, shape (channels, 1, 1).
+    """
+
+    n_channels: int
+    size: tuple[int, int]
+    resample: int
+    factor: float
+    mean: Table
+    std: Table
+
+    @classmethod
+    def read(cls, directory: Path, n_channels: int) -> "Preprocessing":
+        """Read a version's preprocessing.
+
+        Raises:
+            UnsafeArtifact: it is missing, or asks for steps that are not done here.
+        """
+        stated = read_json(directory / "preprocessor_config.json")
+        stated = stated if isinstance(stated, dict) else {}
+        size: Any = stated.get("size")
+        is_plain = isinstance(size, dict) and {"height", "width"} <= size.keys()
+        if not is_plain or stated.get("do_center_crop") or not stated.get("do_resize", True):
+            raise UnsafeArtifact(
+                "preprocessor_config.json must resize to a fixed height and width, without a crop"
+            )
+        is_normalised = stated.get("do_normalize", True)
+        return cls(
+            n_channels=n_channels,
+            size=(int(size["width"]), int(size["height"])),
+            resample=int(stated.get("resample") or Image.Resampling.BILINEAR),
+            factor=float(stated.get("rescale_factor", 1 / 255))
+            if stated.get("do_rescale", True)
+            else 1.0,
+            mean=_per_channel(stated.get("image_mean", 0.5) if is_normalised else 0.0, n_channels),
+            std=_per_channel(stated.get("image_std", 0.5) if is_normalised else 1.0, n_channels),
+        )
+
+    def pixels(self, picture: Image.Image) -> Table:
+        """Return what the model sees of a picture, shape (channels, height, width)."""
+        converted = picture.convert("L" if self.n_channels == 1 else "RGB")
+        if converted.size != self.size:
+            converted = converted.resize(self.size, Image.Resampling(self.resample))
+        plane = np.asarray(converted, dtype=np.float32)  # (height, width[, 3])
+        stacked = plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1)
+        return np.asarray(
+            (stacked * np.float32(self.factor) - self.mean) / self.std, dtype=np.float32
+        )
+
+
+def _per_channel(value: Any, n_channels: int) -> Table:
+    """Return one number a channel, shape (channels, 1, 1); a gray model takes the mean of three."""
+    values = [float(one) for one in value] if isinstance(value, list) else [float(value)]
+    if len(values) != n_channels:
+        values = [sum(values) / len(values)] * n_channels
+    return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
+
+
+def _loaded(kind: Any, directory: Path, device: str) -> Any:
+    model = kind.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, **LOCAL)
+    return model.to(device).eval()
+
+
+def _labels(model: Any) -> tuple[str, ...]:
+    names = model.config.id2label
+    return tuple(str(names[k]) for k in range(len(names)))
+
+
+def _answer(model: Any, batch: Mapping[str, Any]) -> Table:
+    """Return the probabilities of one batch, shape (batch, k)."""
+    with torch.inference_mode():
+        moved = {name: value.to(model.device) for name, value in batch.items()}
+        logits = model(**moved).logits.float()  # (batch, k)
+        return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
+
+
+def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Return rows in batches: like lengths together, padded size within the budget."""
+    found: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if found and (len(found[-1]) + 1) * lengths[row] <= budget:
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers quiet while a server swaps its model; leave its settings as they were."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+_PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] = {
+    "text-classification": TextPredictor,
+    "image-classification": ImagePredictor,
+}

@@ -1,0 +1,95 @@
+"""What has become of a model? Its documents, read."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from upkeep.documents import (
+    ChampionDocument,
+    CheckDocument,
+    DatasetDocument,
+    DecisionDocument,
+    ModelDocument,
+    PerformanceDocument,
+    Policy,
+    ReportDocument,
+    RunDocument,
+    VersionDocument,
+)
+from upkeep.handle import Handle
+from upkeep.paging import every
+
+
+class Reading(Handle):
+    """The part of a model's handle that only reads; lists come page by page, as they are used."""
+
+    def document(self) -> ModelDocument:
+        """Return the model itself: its contract, objective, policy, champion and watch."""
+        return cast("ModelDocument", self.transport.get(self.path()))
+
+    def champion(self, at: datetime | None = None) -> ChampionDocument:
+        """Return the version in charge, now or at a time gone by.
+
+        Raises:
+            NotFound: none was.
+        """
+        query = {"at": None if at is None else at.astimezone(UTC).isoformat()}
+        return cast("ChampionDocument", self.transport.get(self.path("champion"), query))
+
+    def versions(self, *, limit: int | None = None) -> Iterator[VersionDocument]:
+        """Yield the versions, newest first."""
+        return every(self.transport, self.path("versions"), limit=limit)
+
+    def version(self, number: int) -> VersionDocument:
+        """Return one version."""
+        return cast("VersionDocument", self.transport.get(self.path("versions", number)))
+
+    def runs(self, *, limit: int | None = None) -> Iterator[RunDocument]:
+        """Yield the training runs, newest first."""
+        return every(self.transport, self.path("runs"), limit=limit)
+
+    def run(self, run_id: str) -> RunDocument:
+        """Return one training run."""
+        return cast("RunDocument", self.transport.get(self.path("runs", run_id)))
+
+    def decisions(self, *, limit: int | None = None) -> Iterator[DecisionDocument]:
+        """Yield what was decided and why, newest first."""
+        return every(self.transport, self.path("decisions"), limit=limit)
+
+    def decision(self, decision_id: str) -> DecisionDocument:
+        """Return one decision."""
+        return cast("DecisionDocument", self.transport.get(self.path("decisions", decision_id)))
+
+    def reports(self, *, limit: int | None = None) -> Iterator[ReportDocument]:
+        """Yield the drift reports, newest first."""
+        return every(self.transport, self.path("reports"), limit=limit)
+
+    def report(self, report_id: str) -> ReportDocument:
+        """Return one drift report with its scores."""
+        return cast("ReportDocument", self.transport.get(self.path("reports", report_id)))
+
+    def check_document(self, check_id: str) -> CheckDocument:
+        """Return how far one check is."""
+        return cast("CheckDocument", self.transport.get(self.path("checks", check_id)))
+
+    def datasets(self, *, limit: int | None = None) -> Iterator[DatasetDocument]:
+        """Yield the uploaded sets of examples, newest first."""
+        return every(self.transport, self.path("datasets"), limit=limit)
+
+    def observation(self, observation_id: str) -> dict[str, Any]:
+        """Return one observation with the history of its label."""
+        path = self.path("observations", observation_id)
+        return cast("dict[str, Any]", self.transport.get(path))
+
+    def performance(self, bucket: int | None = None) -> PerformanceDocument:
+        """Return served accuracy by bucket, and what happened between.
+
+        Args:
+            bucket: observations in each, in arrival order; None = the service's choice.
+        """
+        found = self.transport.get(self.path("performance"), {"bucket": bucket})
+        return cast("PerformanceDocument", found)
+
+    def policy(self) -> Policy:
+        """Return when the model is retrained and promoted."""
+        return cast("Policy", self.transport.get(self.path("policy")))

@@ -1,0 +1,225 @@
+"""How is a model told to do something, and how is the end of it waited for?"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, cast
+from uuid import uuid4
+
+from upkeep.documents import (
+    CheckDocument,
+    ModelDocument,
+    Policy,
+    RunDocument,
+    VersionDocument,
+)
+from upkeep.reading import Reading
+from upkeep.transport import to_json
+from upkeep.waiting import Pace, wait_until
+
+RUN_ENDS: Final = frozenset({"succeeded", "failed", "cancelled"})
+CHECK_ENDS: Final = frozenset({"completed", "failed"})
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+class Steering(Reading):
+    """The part of a model's handle that asks for something to be done.
+
+    Attributes:
+        pace: how often a wait looks.
+    """
+
+    pace = Pace()
+
+    def check(self, *, wait: bool = True, timeout_seconds: float | None = 600.0) -> CheckDocument:
+        """Look at what came in: measure drift and performance, decide.
+
+        Args:
+            wait: return only when the check is completed or failed.
+            timeout_seconds: how long to wait; None = for ever.
+
+        Raises:
+            StillWaiting: it is not over in time; it goes on.
+        """
+        asked = cast(
+            "CheckDocument", self.transport.post(self.path("checks"), {}, is_repeatable=True)
+        )
+        return self.wait_for_check(asked["id"], timeout_seconds=timeout_seconds) if wait else asked
+
+    def wait_for_check(
+        self, check_id: str, *, timeout_seconds: float | None = 600.0
+    ) -> CheckDocument:
+        """Return a check once it is completed or failed.
+
+        Raises:
+            StillWaiting: it is not over in time; it goes on.
+        """
+        return wait_until(
+            lambda: self.check_document(check_id),
+            lambda check: check["state"] in CHECK_ENDS,
+            what=f"check {check_id}",
+            timeout_seconds=timeout_seconds,
+            pace=self.pace,
+        )
+
+    def retrain(
+        self,
+        reason: str,
+        *,
+        start_from: Literal["champion", "base"] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        wait: bool = False,
+        timeout_seconds: float | None = None,
+        on_progress: Callable[[RunDocument], None] | None = None,
+    ) -> RunDocument:
+        """Ask for a training run; without a champion it learns from the training dataset.
+
+        Args:
+            reason: for the audit.
+            start_from: the weights to begin with; None = the policy's choice.
+            recipe: the task type's knobs that differ from their defaults.
+            idempotency_key: the same key asks for the same run; None = a new one.
+            wait: return only when the run has ended, in whichever way; look at its `state`.
+            timeout_seconds: how long to wait; None = for ever.
+            on_progress: called with the run whenever it has changed.
+
+        Raises:
+            Conflict: another run is in flight.
+            StillWaiting: it has not ended in time; it goes on.
+        """
+        document: dict[str, Any] = {"reason": reason}
+        if start_from is not None:
+            document["start_from"] = start_from
+        if recipe is not None:
+            document["recipe"] = dict(recipe)
+        run = cast(
+            "RunDocument",
+            self.transport.post(
+                self.path("retrain"),
+                document,
+                headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+                is_repeatable=True,
+            ),
+        )
+        if not wait:
+            return run
+        return self.wait_for_run(
+            run["id"], timeout_seconds=timeout_seconds, on_progress=on_progress
+        )
+
+    def wait_for_run(
+        self,
+        run_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        on_progress: Callable[[RunDocument], None] | None = None,
+    ) -> RunDocument:
+        """Return a training run once it has succeeded, failed or been cancelled.
+
+        Args:
+            run_id: which run.
+            timeout_seconds: how long to wait; None = for ever.
+            on_progress: called with the run at first, and whenever it has changed.
+
+        Raises:
+            StillWaiting: it has not ended in time; it goes on.
+        """
+        last: list[RunDocument] = []
+
+        def look() -> RunDocument:
+            run = self.run(run_id)
+            if on_progress and (not last or last[0] != run):
+                on_progress(run)
+            last[:] = [run]
+            return run
+
+        return wait_until(
+            look,
+            lambda run: run["state"] in RUN_ENDS,
+            what=f"run {run_id}",
+            timeout_seconds=timeout_seconds,
+            pace=self.pace,
+        )
+
+    def wait_until_settled(self, timeout_seconds: float | None = 600.0) -> ModelDocument:
+        """Return the model once nothing is unchecked and no check or run is in flight.
+
+        Raises:
+            StillWaiting: it is not settled in time.
+        """
+        return wait_until(
+            self.document,
+            lambda model: model["watch"]["is_settled"],
+            what=f"the work on model {self.name!r}",
+            timeout_seconds=timeout_seconds,
+            pace=self.pace,
+        )
+
+    def cancel(self, run_id: str, reason: str) -> RunDocument:
+        """Ask a training run to stop.
+
+        Raises:
+            Conflict: it has ended.
+        """
+        path = self.path("runs", run_id, "cancel")
+        return cast("RunDocument", self.transport.post(path, {"reason": reason}))
+
+    def promote(
+        self, number: int, reason: str, *, force: bool = False, judged_against: int | None = None
+    ) -> VersionDocument:
+        """Make a version the champion.
+
+        Args:
+            number: which version.
+            reason: for the audit.
+            force: even if a gate does not let it pass.
+            judged_against: the champion it was compared with; refused if that has changed.
+
+        Raises:
+            Conflict: its state, a gate or a new champion forbids it.
+        """
+        document: dict[str, Any] = {"reason": reason, "force": force}
+        if judged_against is not None:
+            document["judged_against"] = judged_against
+        path = self.path("versions", number, "promote")
+        return cast("VersionDocument", self.transport.post(path, document))
+
+    def rollback(self, reason: str, *, to: int | None = None) -> VersionDocument:
+        """Take the champion out of service, and put an earlier version back.
+
+        Args:
+            reason: for the audit.
+            to: which version; None = the one before.
+
+        Raises:
+            Conflict: there is no such version to go back to.
+        """
+        document: dict[str, Any] = {"reason": reason}
+        if to is not None:
+            document["to"] = to
+        return cast("VersionDocument", self.transport.post(self.path("rollback"), document))
+
+    def pause(self, reason: str) -> ModelDocument:
+        """Stop deciding and training by itself; observations are still taken in."""
+        return cast("ModelDocument", self._tell("pause", reason))
+
+    def resume(self, reason: str) -> ModelDocument:
+        """Decide and train by itself again."""
+        return cast("ModelDocument", self._tell("resume", reason))
+
+    def _tell(self, what: str, reason: str) -> Any:
+        return self.transport.post(self.path(what), {"reason": reason}, is_repeatable=True)
+
+    def change_policy(self, patch: Mapping[str, Any]) -> Policy:
+        """Change the policy by a JSON merge patch (RFC 7396); return its new version.
+
+        Raises:
+            Invalid: the patched policy makes no sense; `errors` say where.
+        """
+        answer = self.transport.send(
+            "PATCH",
+            self.path("policy"),
+            content=to_json(patch),
+            headers={"Content-Type": MERGE_PATCH},
+            is_repeatable=True,
+        )
+        return cast("Policy", answer.json())

@@ -35,8 +35,7 @@ def components(rows: NDArray[np.float64], n_components: int) -> NDArray[np.float
     kept = np.argsort(-variances)[:n_components]
     kept = kept[variances[kept] > 1e-10 * max(float(variances[kept[0]]), 1e-300)]
     scaled = centred @ (directions[:, kept] / variances[kept] ** 0.25)
-    spread = scaled.std()
-    return np.asarray(scaled / spread) if spread > 0 else scaled
+    return np.asarray(scaled / scaled.std()) if scaled.size else scaled
 
 
 def cross_fitted_scores(
@@ -122,7 +121,7 @@ class DomainClassifier:
         before = drawn(before, self.max_rows, generator)
         after = drawn(after, self.max_rows, generator)
         rows = components(np.concatenate([before, after]), self.n_components)
-        if not rows.shape[1] or not np.ptp(rows):
+        if not rows.size:
             return impossible("all rows are the same")
         shuffled = generator.permutation(len(rows))
         rows, labels = rows[shuffled], (shuffled >= len(before)).astype(np.float64)

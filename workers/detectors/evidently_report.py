@@ -182,7 +182,7 @@ def _commonest(before: NDArray[Any], after: NDArray[Any]) -> tuple[NDArray[Any],
     """Return both sides as strings, missing ones None, rare categories as one."""
     sides = [
         [
-            None if gone else str(value)[:60]
+            None if gone else str(value)[:60].translate(HARMLESS)
             for value, gone in zip(side, is_missing(side), strict=True)
         ]
         for side in (before, after)

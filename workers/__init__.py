@@ -1,0 +1,1 @@
+"""The workers: they measure and train; they hold no rule of the business."""

@@ -155,3 +155,13 @@ def _too_little_to_learn(situation: Situation, policy: Policy) -> str | None:
     if situation.n_classes_labelled < 2:
         return "the labelled rows hold one class only"
     return None
+
+
+def in_words(labelled: PerformanceEvidence) -> str:
+    """Return what the labels say of accuracy, with its numbers."""
+    if labelled.changed_at is None or labelled.accuracy_since is None:
+        return f"accuracy {labelled.accuracy or 0:.3f} of {labelled.n} (floor {labelled.floor:.3f})"
+    return (
+        f"accuracy {labelled.accuracy_since:.3f} over the last {labelled.n_since} labelled "
+        f"answers, under the floor {labelled.floor:.3f} (e-value {labelled.e_value:.3g})"
+    )

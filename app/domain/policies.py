@@ -26,8 +26,9 @@ class CheckPolicy:
         reference_rows: rows of the reference read, at most; spread evenly over it.
         minimum_rows: below so many observations the finding is "insufficient data".
         fdr: false discovery rate over the signals of one report.
-        tolerated_effect: a smaller shift is no drift however many rows show it.
-        detectors: by kind of signal; Evidently's are named "evidently:<stat test>".
+        detectors: by kind of signal, with their options (each has a tolerated effect: a smaller
+            shift is no drift however many rows show it); Evidently's are named
+            "evidently:<stat test>".
     """
 
     every_seconds: Annotated[float, Gt(0.0)] = 30.0
@@ -36,12 +37,11 @@ class CheckPolicy:
     reference_rows: Count = 2000
     minimum_rows: Count = 50
     fdr: Annotated[float, Gt(0.0), Lt(1.0)] = 0.01
-    tolerated_effect: Share = 0.05
     detectors: dict[str, Named] = field(
         default_factory=lambda: {
-            "numeric": {"ks": {}, "missing": {}},
-            "categorical": {"chi-square": {}, "missing": {}},
-            "embedding": {"domain-classifier": {}},
+            "numeric": {"ks": {}, "spread": {}, "missing": {}},
+            "categorical": {"chi-square": {}, "new-category": {}, "missing": {}},
+            "embedding": {"classifier": {}, "mmd": {}},
         }
     )
     __pydantic_config__ = _CONFIG
@@ -53,12 +53,15 @@ class PerformancePolicy:
 
     Attributes:
         tolerance: accuracy may sit so far under what was accepted.
+        allowance_errors: and so many standard errors of the accepted score further, since that
+            was itself measured on a finite holdout.
         average_run_length: at most one false alarm in so many labelled rows.
         suspicion_run_length: the same when a drift finding agrees; a weaker proof suffices then.
         minimum_labels: labelled answers of the champion below which nothing is concluded.
     """
 
     tolerance: Share = 0.02
+    allowance_errors: Annotated[float, Ge(0.0)] = 1.0
     average_run_length: Annotated[float, Gt(1.0)] = 10_000.0
     suspicion_run_length: Annotated[float, Gt(1.0)] = 1_000.0
     minimum_labels: Count = 50

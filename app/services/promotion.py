@@ -197,3 +197,13 @@ def _tell(
             **more,
         },
     )
+
+
+def adopt(
+    work: UnitOfWork, model: MaintainedModel, version: ModelVersion, champion: ModelVersion | None
+) -> ModelVersion:
+    """Make an imported, loaded version the champion, in an open transaction."""
+    reason = "imported to be adopted, and loaded once in a worker"
+    adopted = _switch(work, version, champion, VersionEvent.PROMOTED, "upkeep", reason)
+    _tell(work, model, adopted, "promoted", "upkeep", reason, ())
+    return adopted

@@ -15,7 +15,7 @@ from app.domain.models import MaintainedModel
 from app.domain.policies import Policy
 from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
-from app.services.examples import input_hash, rows_of, snapshot_hash, to_parquet
+from app.services.examples import from_parquet, input_hash, rows_of, snapshot_hash, to_parquet
 from app.services.policies import option_faults, read_policy
 from app.services.ports import Actor, Artifacts, Dataset, Example, Json, UnitOfWork
 
@@ -31,6 +31,7 @@ class Request:
     start_from: str | None = None
     recipe: Mapping[str, Any] | None = None
     seed: int | None = None
+    repeat_of: UUID | None = None
 
 
 def start(
@@ -50,22 +51,26 @@ def start(
     policy = read_policy(model.policy)
     wanted = request or Request(reason)
     run_id = new_id()
+    repeated = work.runs.get(wanted.repeat_of, model.id) if wanted.repeat_of else None
+    start_from = wanted.start_from or policy.retrain.start_from
+    recipe = policy.retrain.recipe if wanted.recipe is None else wanted.recipe
+    asked = RunSpec(
+        start_from="base" if champion is None else start_from,
+        champion=champion.id if champion else None,
+        recipe=dict(recipe),
+        through_label=work.observations.horizon(model.id)[1],
+        through_dataset=now,
+        seed=run_id.int % 2**31 if wanted.seed is None else wanted.seed,
+    )
     run = TrainingRun(
         id=run_id,
         model_id=model.id,
         state=RunState.QUEUED,
-        spec=RunSpec(
-            start_from="base"
-            if champion is None
-            else wanted.start_from or policy.retrain.start_from,
-            champion=champion.id if champion else None,
-            recipe=dict(wanted.recipe if wanted.recipe is not None else policy.retrain.recipe),
-            through_label=work.observations.horizon(model.id)[1],
-            through_dataset=now,
-            seed=wanted.seed if wanted.seed is not None else run_id.int % 2**31,
-        ),
+        spec=repeated.spec if repeated else asked,
         queued_at=now,
         decision_id=decision_id,
+        snapshot=repeated.snapshot if repeated else None,
+        snapshot_sha256=repeated.snapshot_sha256 if repeated else None,
         reason=reason,
         actor=actor,
     )
@@ -96,6 +101,7 @@ def known_request(
             "start_from": request.start_from,
             "recipe": dict(request.recipe) if request.recipe is not None else None,
             "seed": request.seed,
+            "repeat_of": str(request.repeat_of) if request.repeat_of else None,
         }
     )
     found = work.runs.by_key(model.id, key) if key else None
@@ -149,6 +155,40 @@ class Snapshot:
     golden: Sequence[Example]
     reference: Sequence[Example]
     sha256: str
+
+
+_PARTS = ("train", "holdout", "window", "golden", "reference")
+
+
+def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapshot:
+    """Return the rows of a run: gathered and kept by its first attempt, read back by the next.
+
+    Raises:
+        Invalid: there is too little to learn from.
+        Conflict: the lease was lost.
+    """
+    with work:
+        run = work.runs.get(lease.job_id)
+        if run.snapshot is None:
+            snapshot = take_snapshot(work, artifacts, run)
+            parts = {}
+            for part in _PARTS:
+                rows = getattr(snapshot, part)
+                sha256, size_bytes = artifacts.put(to_parquet(rows))
+                parts[part] = {"sha256": sha256, "size_bytes": size_bytes, "n_rows": len(rows)}
+            work.runs.set_snapshot(lease, snapshot.sha256, parts)
+            return snapshot
+    return read_snapshot(artifacts, run)
+
+
+def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
+    """Read back the rows that a run's first attempt kept."""
+    if run.snapshot is None or run.snapshot_sha256 is None:
+        raise Conflict(f"training run {run.id} has no snapshot yet")
+    train, holdout, window, golden, reference = (
+        from_parquet(artifacts.read(run.snapshot[part]["sha256"])) for part in _PARTS
+    )
+    return Snapshot(train, holdout, window, golden, reference, run.snapshot_sha256)
 
 
 def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> Snapshot:
@@ -256,9 +296,7 @@ def _gave_up(work: UnitOfWork, run: TrainingRun) -> bool:
         run.id,
         error=problem(
             "attempts-exhausted",
-            (
-                f"the run was lost or killed {run.attempt} times; look at the worker's log and memory"
-            ),
+            f"the run was lost or killed {run.attempt} times; look at its worker's log and memory",
         ),
     )
     work.runs.advance(run.id, RunEvent.FAILED)
@@ -295,7 +333,7 @@ def succeed(
         work.runs.advance(run.id, RunEvent.TRAINED, lease=lease)
         policy = read_policy(work.models.by_id(run.model_id).policy)
         pinned = evenly(snapshot.reference, policy.check.reference_rows)
-        reference = add_dataset(work, artifacts, run.model_id, "reference", pinned, now)
+        reference = add_dataset(work, artifacts, run.model_id, "pinned", pinned, now)
         version = work.versions.add(
             ModelVersion(
                 id=new_id(),
@@ -360,8 +398,8 @@ def cancel(work: UnitOfWork, actor: Actor, name: str, run_id: UUID, *, reason: s
         return work.runs.get(run.id)
 
 
-def requeue_lost(work: UnitOfWork, *, resend_seconds: float) -> int:
-    """Give runs of silent workers back to the queue, and send again what nobody picked up."""
+def requeue_lost(work: UnitOfWork) -> int:
+    """Give runs of silent workers back to the queue; return how many."""
     n = 0
     with work:
         for run_id in work.runs.lost():
@@ -374,10 +412,16 @@ def requeue_lost(work: UnitOfWork, *, resend_seconds: float) -> int:
                 work.outbox.send("train", run_id)
             _tell(work, run, "training_run.lost", {"attempt": run.attempt})
             n += 1
-        for run_id, state in work.runs.stalled(resend_seconds=resend_seconds):
-            work.outbox.send("train" if state == RunState.QUEUED else "evaluate", run_id)
-            n += 1
     return n
+
+
+def resend_stalled(work: UnitOfWork, *, resend_seconds: float) -> int:
+    """Send again the runs that no worker picked up, lest Redis lost them; return how many."""
+    with work:
+        stalled = work.runs.stalled(resend_seconds=resend_seconds)
+        for run_id, state in stalled:
+            work.outbox.send("train" if state == RunState.QUEUED else "evaluate", run_id)
+    return len(stalled)
 
 
 def _tell(work: UnitOfWork, run: TrainingRun, action: str, detail: Json) -> None:

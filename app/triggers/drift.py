@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.decisions import Signal, Situation
+from app.domain.decisions import Signal, Situation, in_words
 from app.domain.drift import Finding
 from app.domain.policies import Policy
 from app.triggers import triggers
@@ -47,7 +47,7 @@ class Drift:
             return Signal(
                 "drift",
                 False,
-                f"drift in {named}, but accuracy holds: {labelled.words()}",
+                f"drift in {named}, but accuracy holds: {in_words(labelled)}",
                 values=values,
             )
-        return Signal("drift", True, f"drift in {named}, and {labelled.words()}", values=values)
+        return Signal("drift", True, f"drift in {named}, and {in_words(labelled)}", values=values)

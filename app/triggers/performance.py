@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.decisions import Signal, Situation
+from app.domain.decisions import Signal, Situation, in_words
 from app.domain.policies import Policy
 from app.triggers import triggers
 
@@ -26,4 +26,4 @@ class Performance:
         values = {"e_value": labelled.e_value, "needed": rules.average_run_length}
         fired = labelled.e_value >= rules.average_run_length
         prefix = "" if fired else "accuracy holds: "
-        return Signal("performance", fired, prefix + labelled.words(), values=values)
+        return Signal("performance", fired, prefix + in_words(labelled), values=values)

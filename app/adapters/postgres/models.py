@@ -27,7 +27,7 @@ WITH newest AS (
              (SELECT max(p.sequence) FROM observations p WHERE p.model_id = m.id)) AS seen_at,
          (SELECT max(o.label_sequence) FROM observations o
            WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS label_sequence,
-         m.checked_through, m.checked_labels_through, m.created_at, p.document
+         m.checked_through, m.checked_labels_through, m.created_at, m.recheck_at, p.document
   FROM models m
   JOIN policies p ON p.model_id = m.id AND p.version = m.policy_version
   WHERE NOT m.is_paused
@@ -42,9 +42,10 @@ WITH newest AS (
                               WHERE l.sequence = n.label_sequence)) AS stirred_at
   FROM newest n
   WHERE n.sequence > n.checked_through OR n.label_sequence > n.checked_labels_through
+     OR n.recheck_at <= :now
 )
 SELECT m.id FROM models m JOIN stirred s ON s.id = m.id
-WHERE s.stirred_at <= :now - make_interval(secs =>
+WHERE s.recheck_at <= :now OR s.stirred_at <= :now - make_interval(secs =>
         (s.document #>> '{check,settle_seconds}')::float)
    OR coalesce(s.last_checked_at, s.created_at) <= :now - make_interval(secs =>
         (s.document #>> '{check,every_seconds}')::float)
@@ -70,6 +71,7 @@ SELECT
   (SELECT count(*) FROM observations o WHERE o.model_id = m.id
      AND o.label_sequence > m.checked_labels_through) AS n_unchecked_labels,
   m.last_checked_at,
+  m.recheck_at,
   EXISTS (SELECT 1 FROM checks c
           WHERE c.model_id = m.id AND c.state IN ('queued', 'running')) AS is_checking,
   EXISTS (SELECT 1 FROM training_runs r WHERE r.model_id = m.id
@@ -77,6 +79,31 @@ SELECT
   EXISTS (SELECT 1 FROM model_versions v WHERE v.model_id = m.id AND v.adopt
           AND v.state = 'imported') AS is_importing
 FROM models m WHERE m.id = :model_id
+""")
+
+
+_OVERVIEW = text("""
+SELECT m.name, m.last_checked_at,
+  (SELECT count(*) FROM observations o WHERE o.model_id = m.id) AS n_observations,
+  (SELECT count(*) FROM observations o
+    WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS n_labels,
+  (SELECT count(*) FROM observations o
+    WHERE o.model_id = m.id AND o.sequence > m.checked_through) AS n_unchecked,
+  v.number AS champion, v.state_since AS champion_since,
+  r.finding, r.scores, r.performance,
+  (SELECT jsonb_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM training_runs t
+    WHERE t.model_id = m.id GROUP BY state) AS s) AS runs,
+  (SELECT jsonb_object_agg(outcome, n) FROM (SELECT outcome, count(*) AS n FROM decisions d
+    WHERE d.model_id = m.id GROUP BY outcome) AS s) AS decisions,
+  (SELECT extract(epoch FROM t.finished_at - t.started_at)::float FROM training_runs t
+    WHERE t.model_id = m.id AND t.finished_at IS NOT NULL AND t.started_at IS NOT NULL
+    ORDER BY t.id DESC LIMIT 1) AS run_seconds,
+  (SELECT t.progress FROM training_runs t
+    WHERE t.model_id = m.id AND t.state = 'running') AS progress
+FROM models m
+LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'
+LEFT JOIN LATERAL (SELECT finding, scores, performance FROM drift_reports d
+  WHERE d.model_id = m.id ORDER BY d.id DESC LIMIT 1) AS r ON true
 """)
 
 
@@ -199,7 +226,9 @@ class PostgresModels:
         """Return (model, cron, when it last fired) of each model that has a schedule, locked."""
         return [(row.id, row.cron, row.since) for row in self._session.execute(_SCHEDULED)]
 
-    def checked(self, model_id: UUID, *, through: int, labels_through: int) -> None:
+    def checked(
+        self, model_id: UUID, *, through: int, labels_through: int, recheck_at: datetime | None
+    ) -> None:
         self._session.execute(
             update(ModelRow)
             .where(ModelRow.id == model_id)
@@ -209,6 +238,7 @@ class PostgresModels:
                     ModelRow.checked_labels_through, labels_through
                 ),
                 last_checked_at=func.now(),
+                recheck_at=recheck_at,
             )
         )
 
@@ -223,7 +253,12 @@ class PostgresModels:
         row = dict(self._session.execute(_WATCH, {"model_id": model_id}).one()._mapping)
         busy = row["is_checking"] or row["is_training"] or row["is_importing"]
         unchecked = row["n_unchecked_observations"] or row["n_unchecked_labels"]
+        unchecked = unchecked or row["recheck_at"] is not None
         return {**row, "is_settled": not busy and not unchecked}
+
+    def overview(self) -> Sequence[Json]:
+        """Return what the metrics show of every model."""
+        return [dict(row._mapping) for row in self._session.execute(_OVERVIEW)]
 
     def _set(self, model_id: UUID, **values: Any) -> None:
         self._session.execute(update(ModelRow).where(ModelRow.id == model_id).values(**values))

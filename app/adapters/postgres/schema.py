@@ -106,6 +106,7 @@ class ModelRow(Row):
     checked_labels_through: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     last_checked_at: Mapped[datetime | None]
     last_scheduled_at: Mapped[datetime | None]
+    recheck_at: Mapped[datetime | None]
 
 
 class PolicyRow(Row):
@@ -124,7 +125,9 @@ class DatasetRow(Row):
 
     __tablename__ = "datasets"
     __table_args__ = (
-        CheckConstraint("role IN ('training', 'reference', 'holdout', 'golden', 'pinned')", name="role"),
+        CheckConstraint(
+            "role IN ('training', 'reference', 'holdout', 'golden', 'pinned')", name="role"
+        ),
         Index(None, "model_id", "role", "created_at"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True)

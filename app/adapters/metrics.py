@@ -1,0 +1,82 @@
+"""What Prometheus scrapes: read from Postgres at each scrape, so every API process agrees."""
+
+from datetime import UTC, datetime
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from app.services.ports import UnitOfWork
+
+requests = Counter("upkeep_http_requests", "Requests answered.", ["method", "route", "status"])
+request_seconds = Histogram("upkeep_http_request_seconds", "Time to answer.", ["route"])
+observations = Gauge("upkeep_observations", "Observations stored.", ["model"])
+labels = Gauge("upkeep_labels", "Observations with a label.", ["model"])
+unchecked = Gauge("upkeep_unchecked_observations", "Observations no check saw yet.", ["model"])
+check_age = Gauge("upkeep_last_check_age_seconds", "Age of the newest check.", ["model"])
+champion = Gauge("upkeep_champion_version", "Number of the champion.", ["model"])
+champion_age = Gauge("upkeep_champion_age_seconds", "Since the champion took over.", ["model"])
+finding = Gauge("upkeep_drift_finding", "1 for the newest finding.", ["model", "finding"])
+drift_score = Gauge("upkeep_drift_q_value", "Newest q-value.", ["model", "feature"])
+drift_effect = Gauge("upkeep_drift_effect_ratio", "Newest effect size.", ["model", "feature"])
+accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
+runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state"])
+run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
+run_progress = Gauge("upkeep_training_run_progress_ratio", "Of the run in flight.", ["model"])
+decisions = Gauge("upkeep_decisions", "Decision records by outcome.", ["model", "outcome"])
+queue_depth = Gauge("upkeep_outbox_jobs", "Jobs that wait for the relay.")
+processes = Gauge("upkeep_processes", "Processes that show signs of life.", ["kind"])
+job_seconds = Histogram(
+    "upkeep_job_seconds",
+    "Time of a job in a worker.",
+    ["job"],
+    buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
+)
+jobs = Counter("upkeep_jobs", "Jobs done by a worker.", ["job", "outcome"])
+
+ALIVE_SECONDS = 20.0
+
+
+def refresh(work: UnitOfWork) -> None:
+    """Set every gauge from the database, in an open transaction."""
+    now = datetime.now(UTC)
+    for gauge in (finding, drift_score, drift_effect, runs, decisions, processes, run_progress):
+        gauge.clear()
+    queue_depth.set(work.outbox.n_waiting())
+    for process in work.plugins.alive(seconds=ALIVE_SECONDS):
+        processes.labels(process["kind"]).inc()
+    for item in work.models.overview():
+        model = item["name"]
+        observations.labels(model).set(item["n_observations"])
+        labels.labels(model).set(item["n_labels"])
+        unchecked.labels(model).set(item["n_unchecked"])
+        if item["last_checked_at"]:
+            check_age.labels(model).set((now - item["last_checked_at"]).total_seconds())
+        if item["champion"]:
+            champion.labels(model).set(item["champion"])
+            champion_age.labels(model).set((now - item["champion_since"]).total_seconds())
+        for state, n in (item["runs"] or {}).items():
+            runs.labels(model, state).set(n)
+        for outcome, n in (item["decisions"] or {}).items():
+            decisions.labels(model, outcome).set(n)
+        _refresh_run(model, item)
+        _refresh_report(model, item)
+
+
+def _refresh_run(model: str, item: dict[str, object]) -> None:
+    seconds, progress = item["run_seconds"], item["progress"]
+    if isinstance(seconds, float):
+        run_seconds.labels(model).set(seconds)
+    if isinstance(progress, dict) and progress.get("total_steps"):
+        run_progress.labels(model).set(progress.get("step", 0) / progress["total_steps"])
+
+
+def _refresh_report(model: str, item: dict[str, object]) -> None:
+    if isinstance(item["finding"], str):
+        finding.labels(model, item["finding"]).set(1)
+    performance, scores = item["performance"], item["scores"]
+    if isinstance(performance, dict) and performance.get("accuracy") is not None:
+        accuracy.labels(model).set(performance["accuracy"])
+    for score in scores if isinstance(scores, list) else []:
+        if score.get("q_value") is not None:
+            drift_score.labels(model, score["feature"]).set(score["q_value"])
+        if score.get("effect") is not None:
+            drift_effect.labels(model, score["feature"]).set(score["effect"])

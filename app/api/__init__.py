@@ -1,0 +1,1 @@
+"""How programs speak to Upkeep: a router for each step."""

@@ -1,0 +1,265 @@
+"""What requests and answers look like, for validation and for OpenAPI."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$",
+        description="lower case letters, digits, dots, dashes and underscores",
+    ),
+]
+Reason = Annotated[str, Field(min_length=1, max_length=2000, description="kept in the audit")]
+
+
+class Body(BaseModel):
+    """A request's body; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """An answer's body; it may gain fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class FieldBody(Body):
+    """One field of the input contract."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    type: Literal["text", "image", "number", "category", "boolean"]
+    required: bool = True
+    min: float | None = None
+    max: float | None = None
+    categories: list[str] | None = None
+    max_length: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+
+
+class ContractBody(Body):
+    """What an input must and may hold."""
+
+    fields: Annotated[list[FieldBody], Field(min_length=1)]
+
+
+class ObjectiveBody(Body):
+    """What counts as good."""
+
+    metric: str = "accuracy"
+    direction: Literal["maximize"] = "maximize"
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.01
+    slices: list[str] = []
+    baseline: float | None = None
+
+
+class NewModelBody(Body):
+    """A model to be maintained."""
+
+    name: Name
+    task_type: str
+    base_model: Annotated[
+        str, Field(min_length=1, description="a local directory, a preset, or a hub id")
+    ]
+    labels: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    input_contract: ContractBody | None = None
+    objective: ObjectiveBody = ObjectiveBody()
+    policy: dict[str, Any] = {}
+
+
+class ReasonBody(Body):
+    """Why."""
+
+    reason: Reason = "not stated"
+
+
+class RetrainBody(Body):
+    """A wish for a retrain."""
+
+    reason: Reason
+    start_from: Literal["champion", "base"] | None = None
+    recipe: dict[str, Any] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    repeat_of: UUID | None = None
+
+
+class PromoteBody(Body):
+    """A person's promotion."""
+
+    reason: Reason
+    force: bool = False
+    judged_against: Annotated[int, Field(ge=0)] | None = None
+
+
+class RollbackBody(Body):
+    """A person's rollback."""
+
+    reason: Reason
+    to: Annotated[int, Field(ge=1)] | None = None
+
+
+class KeyBody(Body):
+    """A key to be made."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Literal["ingest", "viewer", "operator", "approver", "admin"]
+
+
+class Problem(Answer):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[dict[str, str]] | None = None
+
+
+class PolicyAnswer(Answer):
+    """A policy in force."""
+
+    version: int
+    document: dict[str, Any]
+
+
+class WatchAnswer(Answer):
+    """How far the watch has come."""
+
+    n_observations: int
+    n_labels: int
+    n_unchecked_observations: int
+    n_unchecked_labels: int
+    last_checked_at: datetime | None
+    is_settled: bool
+
+
+class ModelAnswer(Answer):
+    """A maintained model."""
+
+    id: UUID
+    name: str
+    task_type: str
+    base_model: str
+    labels: list[str]
+    input_contract: dict[str, Any]
+    objective: dict[str, Any]
+    policy: PolicyAnswer
+    is_paused: bool
+    champion: int | None
+    created_at: datetime
+    watch: WatchAnswer
+
+
+class RejectedRow(Answer):
+    """A row that was not stored."""
+
+    index: int
+    id: str | None = None
+    errors: list[dict[str, str]]
+
+
+class IngestAnswer(Answer):
+    """What became of a batch of observations."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedRow]
+
+
+class LabelsAnswer(Answer):
+    """What became of a batch of labels."""
+
+    accepted: int
+    unchanged: int
+    rejected: list[RejectedRow]
+
+
+class DatasetAnswer(Answer):
+    """An uploaded dataset."""
+
+    id: UUID
+    role: str
+    n_rows: int
+    sha256: str
+    created_at: datetime
+
+
+class CheckAnswer(Answer):
+    """A look at a model."""
+
+    id: UUID
+    state: Literal["queued", "running", "completed", "failed"]
+    report: UUID | None = None
+    decision: UUID | None = None
+
+
+class ReportAnswer(Answer):
+    """A drift report."""
+
+    id: UUID
+    version: int
+    finding: Literal["drift", "no_drift", "insufficient_data"]
+    window: dict[str, Any]
+    n_reference: int
+    scores: list[dict[str, Any]]
+    performance: dict[str, Any] | None
+    created_at: datetime
+
+
+class DecisionAnswer(Answer):
+    """A decision record."""
+
+    id: UUID
+    outcome: Literal["retrain", "skip", "defer"]
+    trigger: str | None
+    reason: str
+    signals: list[dict[str, Any]]
+    policy_version: int
+    report: UUID | None
+    run: UUID | None
+    created_at: datetime
+
+
+class RunAnswer(Answer):
+    """A training run."""
+
+    id: UUID
+    state: Literal["queued", "running", "trained", "succeeded", "failed", "cancelled"]
+    attempt: int
+    start_from: str
+    progress: dict[str, Any] | None
+    decision: UUID | None
+    version: int | None
+    outcome: str | None
+    error: dict[str, Any] | None
+    snapshot_sha256: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class VersionAnswer(Answer):
+    """A model version with its lineage and evidence."""
+
+    number: int
+    state: str
+    origin: str
+    digest: str
+    files: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    accepted: dict[str, Any]
+    lineage: dict[str, Any]
+    evidence: list[dict[str, Any]]
+    verdicts: list[dict[str, Any]]
+    created_at: datetime
+
+
+class Listing(Answer):
+    """One page of a list."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None = None

@@ -1,0 +1,179 @@
+"""The server's commands: `upkeep up | api | worker | scheduler | migrate | audit`."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvicorn
+from alembic import command
+from alembic.config import Config
+
+from app import scheduler
+from app.adapters.logs import configure_logs
+from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
+from app.config import Settings
+from app.embedded.home import state_home
+from app.embedded.together import Plan, Program, up
+from app.main import create_app
+from app.services.documents import document
+
+QUEUES = ("checks", "training")
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+
+
+def register(subparsers: "argparse._SubParsersAction[Any]") -> None:
+    """Add the server's commands to `upkeep`."""
+    everything = subparsers.add_parser("up", help="start everything on this machine")
+    everything.set_defaults(run=run_up)
+    everything.add_argument("--host", help="where the API listens (default 127.0.0.1)")
+    everything.add_argument("--port", type=int, help="(default 8321)")
+    everything.add_argument("--home", type=Path, help="where all state is kept")
+    api = subparsers.add_parser("api", help="serve REST, the pages and /metrics")
+    api.set_defaults(run=run_api)
+    api.add_argument("--host")
+    api.add_argument("--port", type=int)
+    worker = subparsers.add_parser("worker", help="work on the jobs of a queue")
+    worker.set_defaults(run=run_worker)
+    worker.add_argument("--queue", choices=QUEUES, action="append", required=True)
+    scheduling = subparsers.add_parser("scheduler", help="find due work and relay it")
+    scheduling.set_defaults(run=run_scheduler)
+    migrating = subparsers.add_parser("migrate", help="bring the schema to the newest revision")
+    migrating.set_defaults(run=run_migrate)
+    migrating.add_argument("--revision", default="head")
+    audit = subparsers.add_parser("audit", help="verify the audit's hash chain")
+    audit.set_defaults(run=run_audit)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _fail(text: str) -> NoReturn:
+    sys.stderr.write(f"upkeep: {text}\n")
+    raise SystemExit(2)
+
+
+def migrate(database_url: str, revision: str = "head") -> None:
+    """Bring the schema of a database to a revision, up or down."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database_url"] = database_url
+    if revision == "base" or revision.startswith("-"):
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+def run_migrate(args: argparse.Namespace) -> int:
+    """Migrate the database that DATABASE_URL names."""
+    settings = Settings()
+    if settings.database_url is None:
+        _fail("set DATABASE_URL to the database to migrate")
+    migrate(settings.database_url, args.revision)
+    return 0
+
+
+def run_api(args: argparse.Namespace) -> int:
+    """Serve the API until a signal."""
+    settings = _with(Settings(), host=args.host, port=args.port)
+    _guard_exposure(settings)
+    app = create_app(settings)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    return 0
+
+
+def _with(settings: Settings, **given: Any) -> Settings:
+    changed = {name: value for name, value in given.items() if value is not None}
+    return settings.model_copy(update=changed)
+
+
+def _guard_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond loopback while anybody could do anything."""
+    if settings.host in {"127.0.0.1", "::1", "localhost"} or settings.database_url is None:
+        return
+    with PostgresUnitOfWork(connect(settings.database_url)) as work:
+        if not work.keys.any() and os.environ.get("UPKEEP_ALLOW_OPEN") != "1":
+            _fail(
+                f"there are no API keys, so it may listen on loopback only, not {settings.host}; "
+                "make an admin key first (POST /v1/keys on 127.0.0.1), or set UPKEEP_ALLOW_OPEN=1 "
+                "where the network itself is closed"
+            )
+
+
+def run_worker(args: argparse.Namespace) -> int:
+    """Become a Celery worker of one queue; one job at a time, so start as many as wanted.
+
+    The pool is `solo`: nothing forks after torch or CUDA are loaded.
+    """
+    queues = ",".join(args.queue)
+    os.environ["UPKEEP_QUEUES"] = queues
+    celery = [sys.executable, "-m", "celery", "--app", "workers.main", "--quiet", "worker"]
+    options = ["--queues", queues, "--pool", "solo", "--loglevel", "WARNING"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    hostname = ["--hostname", f"{queues.replace(',', '+')}-{os.getpid()}@%h"]
+    os.execv(sys.executable, [*celery, *options, *quiet, *hostname])  # noqa: S606  our own program
+
+
+def run_scheduler(args: argparse.Namespace) -> int:
+    """Find due work and relay it until a signal."""
+    settings, stopping = Settings(), threading.Event()
+    configure_logs(settings.log_format)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    scheduler.run(settings, stopping)
+    return 0
+
+
+def run_audit(args: argparse.Namespace) -> int:
+    """Verify the audit; exit 1 when it was tampered with."""
+    settings = Settings()
+    if settings.database_url is None:
+        _fail("set DATABASE_URL to the database to verify")
+    with PostgresUnitOfWork(connect(settings.database_url)) as work:
+        found = work.events.verify()
+    _say(json.dumps(document(found)))
+    return 0 if found["is_whole"] else 1
+
+
+def run_up(args: argparse.Namespace) -> int:
+    """Start everything on this machine and stop it all on Ctrl-C."""
+    settings = _with(Settings(), host=args.host, port=args.port)
+    home = state_home(args.home or settings.home, Path.cwd())
+    upkeep = [sys.executable, "-m", "upkeep"]
+    shared = {
+        "UPKEEP_HOME": str(home),
+        "UPKEEP_ARTIFACTS": str(settings.artifacts or home / "artifacts"),
+    }
+    listen = ["--host", settings.host, "--port", str(settings.port)]
+
+    def ported(offset: int) -> dict[str, str]:
+        return shared | {"UPKEEP_METRICS_PORT": str(settings.port + offset)}
+
+    plan = Plan(
+        home=home,
+        database_url=settings.database_url,
+        redis_url=settings.redis_url,
+        processes=[
+            Program("api", [*upkeep, "api", *listen], "servers", shared),
+            Program("scheduler", [*upkeep, "scheduler"], "api", shared),
+            Program("training", [*upkeep, "worker", "--queue", "training"], "api", ported(1), 30.0),
+            Program("checks", [*upkeep, "worker", "--queue", "checks"], "api", ported(2)),
+        ],
+        migrate=migrate,
+        health_url=f"http://127.0.0.1:{settings.port}/healthz",
+        announce=_say,
+    )
+    return up(plan)

@@ -1,0 +1,198 @@
+"""Retrain, skip or defer: gathering the situation, asking the triggers, leaving a record."""
+
+from datetime import datetime
+from uuid import UUID
+
+from app.domain.decisions import Decision, Outcome, Signal, Situation, decide
+from app.domain.drift import Finding
+from app.domain.errors import Conflict
+from app.domain.identity import new_id
+from app.domain.models import MaintainedModel
+from app.domain.performance import PerformanceEvidence
+from app.domain.policies import Policy
+from app.domain.training import TrainingRun
+from app.services import training
+from app.services.documents import document
+from app.services.policies import read_policy
+from app.services.ports import Actor, UnitOfWork
+from app.triggers import triggers
+
+
+def gather(
+    work: UnitOfWork,
+    model: MaintainedModel,
+    *,
+    now: datetime,
+    finding: Finding | None = None,
+    drifted: tuple[str, ...] = (),
+    performance: PerformanceEvidence | None = None,
+    request: str | None = None,
+) -> Situation:
+    """Return everything a decision about a model reads, in an open transaction."""
+    champion = work.versions.champion(model.id)
+    flying = work.runs.in_flight(model.id)
+    newest = work.runs.newest(model.id)
+    since = max(
+        newest.spec.through_label if newest else 0, champion.trained_through if champion else 0
+    )
+    return Situation(
+        now=now,
+        is_paused=model.is_paused,
+        finding=finding,
+        drifted=drifted,
+        performance=performance,
+        champion_age_seconds=(now - champion.state_since).total_seconds() if champion else None,
+        n_labels=performance.n if performance else 0,
+        n_new_labels=work.observations.n_labelled(model.id, after_label=since),
+        n_training_rows=champion.n_training_rows if champion else 0,
+        n_classes_labelled=work.observations.n_classes(model.id),
+        run_in_flight=flying.id if flying else None,
+        last_run_ended_at=newest.finished_at if newest else None,
+        last_triggered_at=work.models.last_scheduled_at(model.id),
+        request=request,
+    )
+
+
+def conclude(
+    work: UnitOfWork,
+    model: MaintainedModel,
+    situation: Situation,
+    *,
+    report_id: UUID | None,
+    actor: str = "upkeep",
+    request: training.Request | None = None,
+    idempotency_key: str | None = None,
+    request_sha256: str | None = None,
+) -> tuple[UUID, Decision, TrainingRun | None]:
+    """Decide, leave the record, and queue the run it calls for; in an open transaction."""
+    policy = read_policy(model.policy)
+    decision = decide(situation, _signals(situation, policy), policy)
+    decision_id = new_id()
+    work.decisions.add(
+        {
+            "id": decision_id,
+            "model_id": model.id,
+            "outcome": decision.outcome,
+            "trigger": decision.trigger,
+            "reason": decision.reason,
+            "signals": document(decision.signals),
+            "situation": document(situation),
+            "defer_until": decision.defer_until,
+            "policy_version": model.policy_version,
+            "report_id": report_id,
+            "actor": actor,
+        }
+    )
+    if decision.outcome is not Outcome.RETRAIN:
+        if decision.trigger is not None:
+            _tell(work, model, "retraining.suppressed", actor, decision, decision_id)
+        return decision_id, decision, None
+    run = training.start(
+        work,
+        model,
+        reason=decision.reason,
+        actor=actor,
+        now=situation.now,
+        decision_id=decision_id,
+        request=request,
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+    )
+    work.decisions.attach_run(decision_id, run.id)
+    _tell(work, model, "retraining.triggered", actor, decision, decision_id)
+    return decision_id, decision, run
+
+
+def _signals(situation: Situation, policy: Policy) -> list[Signal]:
+    if situation.request is not None:
+        return [triggers.get("manual").read(situation, policy, {})]
+    order = {"drift": 0, "performance": 1}
+    names = sorted(policy.triggers, key=lambda name: (order.get(name, 2), name))
+    return [
+        triggers.get(name).read(situation, policy, policy.triggers[name])
+        for name in names
+        if name != "manual"
+    ]
+
+
+def _tell(
+    work: UnitOfWork,
+    model: MaintainedModel,
+    action: str,
+    actor: str,
+    decision: Decision,
+    decision_id: UUID,
+) -> None:
+    work.events.record(
+        action,
+        actor=actor,
+        subject=model.name,
+        project_id=model.project_id,
+        model_id=model.id,
+        detail={
+            "decision": decision_id,
+            "trigger": decision.trigger,
+            "reason": decision.reason,
+        },
+    )
+
+
+def retrain(
+    work: UnitOfWork,
+    actor: Actor,
+    name: str,
+    request: training.Request,
+    *,
+    key: str | None,
+    now: datetime,
+) -> TrainingRun:
+    """Start a run because somebody asked; the same Idempotency-Key gives the same run.
+
+    Raises:
+        NotFound: no such model.
+        Invalid: the recipe is wrong, or there is nothing to learn from.
+        Conflict: another run is in flight, or the key belongs to another request.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        work.models.lock(model.id)
+        known, request_sha256 = training.known_request(work, model, request, key)
+        if known is not None:
+            return known
+        training.check_request(work, model, request)
+        situation = gather(work, model, now=now, request=request.reason)
+        if situation.run_in_flight is not None:
+            raise Conflict(
+                f"training run {situation.run_in_flight} of this model is in flight; wait for it "
+                "or cancel it"
+            )
+        _, decision, run = conclude(
+            work,
+            model,
+            situation,
+            report_id=None,
+            actor=actor.name,
+            request=request,
+            idempotency_key=key,
+            request_sha256=request_sha256,
+        )
+        if run is None:
+            raise Conflict(decision.reason)
+        return run
+
+
+def on_schedule(work: UnitOfWork, *, now: datetime) -> int:
+    """Decide for every model whose schedule came due; safe with several schedulers."""
+    n = 0
+    with work:
+        for model_id, cron, since in work.models.with_schedule():
+            model = work.models.by_id(model_id)
+            policy = read_policy(model.policy)
+            situation = gather(work, model, now=now)
+            due = triggers.get("schedule").read(situation, policy, {"cron": cron})
+            if not due.fired or since > now:
+                continue
+            work.models.scheduled(model_id, now)
+            conclude(work, model, situation, report_id=None)
+            n += 1
+    return n

@@ -1,0 +1,228 @@
+"""Checks: which models are due, what a worker measures, and the report and decision it leaves."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+
+from app.domain.drift import DriftScore, Finding, finding_of
+from app.domain.errors import Conflict
+from app.domain.identity import new_id
+from app.domain.models import MaintainedModel
+from app.domain.observations import Observation
+from app.domain.performance import PerformanceEvidence, watch_accuracy
+from app.domain.policies import Policy
+from app.domain.training import Lease
+from app.domain.versions import ModelVersion
+from app.services import decisions
+from app.services.documents import document
+from app.services.examples import rows_of
+from app.services.policies import read_policy
+from app.services.ports import Actor, Artifacts, Example, Json, UnitOfWork
+
+
+def request_check(work: UnitOfWork, actor: Actor, name: str) -> UUID:
+    """Ask for a look at a model now; one that is in flight is joined.
+
+    Raises:
+        NotFound: no such model.
+        Conflict: it has no champion to look at.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        if work.versions.champion(model.id) is None:
+            raise Conflict(
+                "there is no champion to check yet; import a version or start a retrain first"
+            )
+        check_id, added = work.checks.request(model.id, requested_by=actor.name)
+        if added:
+            work.outbox.send("check_drift", check_id)
+        return check_id
+
+
+def schedule_checks(work: UnitOfWork, *, now: datetime) -> int:
+    """Ask for a check of every model that is due; safe with several schedulers."""
+    with work:
+        due = work.models.due(now=now)
+        for model_id in due:
+            check_id, added = work.checks.request(model_id, requested_by="scheduler")
+            if added:
+                work.outbox.send("check_drift", check_id)
+    return len(due)
+
+
+def resend_stalled(work: UnitOfWork, *, resend_seconds: float) -> int:
+    """Send again the checks and import proofs that nobody picked up or whose worker died."""
+    with work:
+        stalled = work.checks.stalled(resend_seconds=resend_seconds)
+        for check_id in stalled:
+            work.outbox.send("check_drift", check_id)
+        unverified = work.versions.unverified(resend_seconds=resend_seconds)
+        for version_id in unverified:
+            work.outbox.send("verify_version", version_id)
+    return len(stalled) + len(unverified)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a worker compares: the champion's reference and what it sees now.
+
+    Attributes:
+        correct: whether each labelled answer of the champion was right, in order of arrival.
+        through: the newest arrival number and label number that this check looks at.
+    """
+
+    model: MaintainedModel
+    policy: Policy
+    champion: ModelVersion
+    reference: Sequence[Example]
+    current: Sequence[Observation]
+    correct: Sequence[bool]
+    through: tuple[int, int]
+
+
+def begin(
+    work: UnitOfWork, artifacts: Artifacts, check_id: UUID, *, owner: str, seconds: float
+) -> tuple[Lease, Window] | None:
+    """Lease a check and load what it compares; None when there is nothing to do.
+
+    Raises:
+        Conflict: the champion is gone.
+    """
+    with work:
+        taken = work.checks.lease(check_id, owner=owner, seconds=seconds)
+        if taken is None:
+            return None
+        lease, model_id = taken
+        model = work.models.by_id(model_id)
+        policy = read_policy(model.policy)
+        champion = work.versions.champion(model_id)
+        if champion is None:
+            work.checks.fail(lease, {"detail": "the model has no champion any more"})
+            return None
+        through = work.observations.horizon(model_id)
+        pinned = [work.datasets.get(champion.reference, model_id)] if champion.reference else []
+        window = Window(
+            model=model,
+            policy=policy,
+            champion=champion,
+            reference=rows_of(artifacts, pinned),
+            current=work.observations.newest(
+                model_id, version=champion.number, limit=policy.check.window_rows
+            ),
+            correct=work.observations.correctness(model_id, version=champion.number),
+            through=through,
+        )
+    return lease, window
+
+
+def labelled_performance(window: Window) -> PerformanceEvidence | None:
+    """Return what the labels say of the champion; None without labels or an accepted score."""
+    accepted = window.champion.accepted.get("accuracy")
+    if accepted is None or not window.correct:
+        return None
+    rules, n = window.policy.performance, int(window.champion.accepted.get("n", 0))
+    error = standard_error(float(accepted), n)
+    return watch_accuracy(
+        np.asarray(window.correct, dtype=bool),
+        accepted=float(accepted),
+        tolerance=rules.tolerance + rules.allowance_errors * error,
+    )
+
+
+def standard_error(accuracy: float, n: int) -> float:
+    """Return the standard error of an accuracy measured on n rows, never quite 0.
+
+    The rows count as two more, one of them wrong (Laplace), so that a perfect score on a handful
+    is not taken for certainty.
+    """
+    share = (accuracy * n + 1) / (n + 2)
+    return math.sqrt(share * (1 - share) / (n + 2))
+
+
+def finish(
+    work: UnitOfWork,
+    lease: Lease,
+    window: Window,
+    scores: Sequence[DriftScore],
+    *,
+    html: bytes | None,
+    evidently: Json | None,
+    now: datetime,
+) -> tuple[UUID, UUID]:
+    """Store the report, decide, and queue the run it calls for; return (report, decision)."""
+    performance = labelled_performance(window)
+    rules = window.policy.check
+    finding = finding_of(scores, n_current=len(window.current), minimum_rows=rules.minimum_rows)
+    drifted = tuple(score.feature for score in scores if score.drifted)
+    report_id = new_id()
+    with work:
+        work.models.lock(window.model.id)
+        if not work.checks.renew(lease, seconds=60):
+            raise Conflict(f"check {lease.job_id} was given to another worker meanwhile")
+        work.checks.add_report(
+            {
+                "id": report_id,
+                "model_id": window.model.id,
+                "version_id": window.champion.id,
+                "version_number": window.champion.number,
+                "finding": finding,
+                "window": _span(window.current),
+                "n_reference": len(window.reference),
+                "scores": document(list(scores)),
+                "performance": document(performance) if performance else None,
+                "fdr": rules.fdr,
+                "evidently_json": evidently,
+            },
+            html=html,
+        )
+        if finding is Finding.DRIFT:
+            work.events.record(
+                "drift.detected",
+                actor="upkeep",
+                subject=window.model.name,
+                project_id=window.model.project_id,
+                model_id=window.model.id,
+                detail={"report": report_id, "drifted": list(drifted)},
+            )
+        model = work.models.by_id(window.model.id)
+        situation = decisions.gather(
+            work, model, now=now, finding=finding, drifted=drifted, performance=performance
+        )
+        decision_id, decision, _ = decisions.conclude(work, model, situation, report_id=report_id)
+        work.models.checked(
+            window.model.id,
+            through=window.through[0],
+            labels_through=window.through[1],
+            recheck_at=decision.defer_until,
+        )
+        work.checks.complete(lease, report_id=report_id, decision_id=decision_id)
+    return report_id, decision_id
+
+
+def _span(current: Sequence[Observation]) -> Json:
+    if not current:
+        return {"n_observations": 0}
+    return {
+        "n_observations": len(current),
+        "first_sequence": current[0].sequence,
+        "last_sequence": current[-1].sequence,
+        "first_at": min(row.at for row in current).isoformat(),
+        "last_at": max(row.at for row in current).isoformat(),
+    }
+
+
+def fail(work: UnitOfWork, lease: Lease, window: Window | None, error: Json) -> None:
+    """Record that a check could not be done; its rows count as looked at, or it would loop."""
+    with work:
+        work.checks.fail(lease, error)
+        if window is not None:
+            work.models.checked(
+                window.model.id,
+                through=window.through[0],
+                labels_through=window.through[1],
+                recheck_at=None,
+            )

@@ -1,0 +1,1 @@
+"""How people see Upkeep: plain pages over the same use cases."""

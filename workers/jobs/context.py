@@ -1,0 +1,86 @@
+"""What every job needs, put here once by `workers.main`."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from app.domain.errors import Unavailable
+from app.services.ports import Artifacts, UnitOfWork
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Adapters and settings of this worker process.
+
+    Attributes:
+        open_work: makes a unit of work; one for each thread.
+        owner: names this process in leases.
+        is_stopping: turns true when the process was asked to end.
+    """
+
+    open_work: Callable[[], UnitOfWork]
+    artifacts: Artifacts
+    work_directory: Path
+    owner: str
+    lease_seconds: float
+    heartbeat_seconds: float
+    threads: int | None
+    is_stopping: threading.Event
+
+
+_installed: list[Context] = []
+
+
+def install(context: Context) -> None:
+    """Set the context of this process."""
+    _installed[:] = [context]
+
+
+def current() -> Context:
+    """Return the context of this process."""
+    return _installed[0]
+
+
+def owner_name(queue: str) -> str:
+    """Return a name for this process that no other has at the same time."""
+    return f"{queue}@{socket.gethostname()}:{os.getpid()}"
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def kept_alive(renew: Callable[[UnitOfWork], bool]) -> Iterator[threading.Event]:
+    """Renew a lease from a thread while the block runs; the event is set when it is lost."""
+    context = current()
+    done, lost = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        work = context.open_work()
+        while not done.wait(context.heartbeat_seconds):
+            try:
+                with work:
+                    if not renew(work):
+                        lost.set()
+                        return
+            except Unavailable:
+                log.warning("lease.renewal_failed")
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        done.set()
+        thread.join(timeout=10)

@@ -1,0 +1,200 @@
+"""The job that leases a run, starts its training process, and reports how that ended."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import shared_task
+
+from app.domain.errors import Conflict, IllegalTransition, Unavailable, UpkeepError
+from app.domain.models import MaintainedModel
+from app.domain.training import Lease, RunEvent, TrainingRun
+from app.domain.versions import ModelFile
+from app.services import training
+from app.services.documents import document
+from app.services.examples import to_parquet
+from app.services.ports import UnitOfWork
+from app.services.training import Snapshot, problem
+from workers.jobs.context import Context, current, kept_alive, now
+from workers.training.supervise import Outcome, StopReason, run_process
+
+log = structlog.get_logger()
+
+REFUSED = 1  # the exit code of a training process that no retry would help
+
+
+@shared_task(name="upkeep.train")
+def train(run_id: str) -> None:
+    """Work on a run until it is trained, stopped or given up."""
+    context = current()
+    work = context.open_work()
+    lease = training.begin(work, UUID(run_id), owner=context.owner, seconds=context.lease_seconds)
+    if lease is None:
+        return
+    try:
+        with kept_alive(
+            lambda other: other.runs.renew(lease, seconds=context.lease_seconds)
+        ) as lost:
+            snapshot = training.snapshot_of(work, context.artifacts, lease)
+            job_dir, output = prepared(work, context, lease, snapshot)
+            supervision = Supervision(work, context, lease, lost.is_set)
+            outcome = run_process(
+                job_dir,
+                on_progress=supervision.on_progress,
+                should_stop=supervision.should_stop,
+            )
+            record(work, context, lease, outcome, snapshot, output)
+    except Conflict as error:
+        log.warning("training_run.given_away", run_id=run_id, detail=str(error))
+    except Unavailable as error:
+        log.warning("training_run.interrupted", run_id=run_id, detail=str(error))
+    except Exception as error:  # a run must end, and the worker must outlive it
+        log.exception("training_run.failed", run_id=run_id)
+        detail = str(error) if isinstance(error, UpkeepError | OSError) else repr(error)
+        ended(work, lease, RunEvent.FAILED, problem("training-failed", detail))
+
+
+def ended(
+    work: UnitOfWork, lease: Lease, event: RunEvent, error: dict[str, Any] | None = None
+) -> None:
+    """Record an end without a version, unless the run has gone to another worker."""
+    try:
+        training.end_early(work, lease, event, error)
+    except (Conflict, IllegalTransition) as conflict:
+        log.warning("training_run.given_away", run_id=str(lease.job_id), detail=str(conflict))
+    log.info(f"training_run.{event}", run_id=str(lease.job_id), error=error)
+
+
+class Supervision:
+    """What the training process's supervisor asks and is told."""
+
+    def __init__(self, work: UnitOfWork, context: Context, lease: Lease, is_lost: Any) -> None:
+        self._work = work
+        self._context = context
+        self._lease = lease
+        self._is_lost = is_lost
+        self._asked_at = 0.0
+
+    def on_progress(self, progress: dict[str, Any]) -> None:
+        """Keep the newest line of progress where REST can see it."""
+        try:
+            with self._work as work:
+                work.runs.set_progress(self._lease, document(progress))
+        except Unavailable:
+            log.warning("training_run.progress_lost", run_id=str(self._lease.job_id))
+
+    def should_stop(self) -> StopReason | None:
+        """Say why the process must stop, if it must; asks Postgres once a second."""
+        if self._is_lost():
+            return "lease_lost"
+        if self._context.is_stopping.is_set():
+            return "shutdown"
+        if time.monotonic() - self._asked_at < 1.0:
+            return None
+        self._asked_at = time.monotonic()
+        try:
+            with self._work as work:
+                return "cancel" if work.runs.is_cancelled(self._lease.job_id) else None
+        except Unavailable:
+            return None
+
+
+def prepared(
+    work: UnitOfWork, context: Context, lease: Lease, snapshot: Snapshot
+) -> tuple[Path, Path]:
+    """Lay out the folder of a run; what an earlier attempt left there (checkpoints) stays.
+
+    Returns:
+        The job's folder, and the one that the version will be written to.
+    """
+    with work:
+        run = work.runs.get(lease.job_id)
+        model = work.models.by_id(run.model_id)
+        policy = training.policy_of(work, model.id)
+        champion = work.versions.by_id(run.spec.champion) if run.spec.champion else None
+    job_dir = context.work_directory / str(run.id)
+    job_dir.mkdir(parents=True, exist_ok=True)
+    for stale in ("result.json", "error.json"):
+        (job_dir / stale).unlink(missing_ok=True)
+    (job_dir / "train.parquet").write_bytes(to_parquet(snapshot.train))
+    start = model.base_model
+    from_champion = run.spec.start_from == "champion" and champion is not None
+    if from_champion and champion is not None:
+        place = job_dir / "start"
+        shutil.rmtree(place, ignore_errors=True)
+        context.artifacts.checkout(champion.files, place)
+        start = str(place)
+    output = job_dir / f"output-{run.attempt}"
+    shutil.rmtree(output, ignore_errors=True)
+    job = _job(run, model, start, from_champion, job_dir, output)
+    job |= {
+        "checkpoint_every_seconds": policy.retrain.checkpoint_every_seconds,
+        "deadline_seconds": policy.retrain.deadline_seconds,
+        "threads": context.threads,
+    }
+    (job_dir / "job.json").write_text(json.dumps(job))
+    return job_dir, output
+
+
+def _job(
+    run: TrainingRun,
+    model: MaintainedModel,
+    start: str,
+    from_champion: bool,
+    job_dir: Path,
+    output: Path,
+) -> dict[str, Any]:
+    return {
+        "run_id": str(run.id),
+        "task_type": model.task_type,
+        "start": start,
+        "start_is_base": not from_champion,
+        "labels": list(model.labels),
+        "train": str(job_dir / "train.parquet"),
+        "validation": None,
+        "recipe": dict(run.spec.recipe),
+        "seed": run.spec.seed,
+        "output": str(output),
+        "input_contract": document(model.contract.fields),
+    }
+
+
+def record(
+    work: UnitOfWork,
+    context: Context,
+    lease: Lease,
+    outcome: Outcome,
+    snapshot: Snapshot,
+    output: Path,
+) -> None:
+    """Turn the process's end into the run's."""
+    job_dir = output.parent
+    if outcome.kind == "succeeded" and outcome.result is not None:
+        files = [
+            ModelFile(item["path"], *context.artifacts.put_file(output / item["path"]))
+            for item in outcome.result["files"]
+        ]
+        version = training.succeed(
+            work, context.artifacts, lease, files, outcome.result, snapshot, now=now()
+        )
+        shutil.rmtree(job_dir, ignore_errors=True)
+        log.info(
+            "training_run.trained",
+            run_id=str(lease.job_id),
+            version=version.number if version else None,
+        )
+    elif outcome.kind == "preempted":
+        ended(work, lease, RunEvent.PREEMPTED)
+    elif outcome.kind == "cancelled":
+        ended(work, lease, RunEvent.CANCELLED)
+        shutil.rmtree(job_dir, ignore_errors=True)
+    elif outcome.kind == "killed" or outcome.exit_code != REFUSED:
+        log.warning("training_run.killed", run_id=str(lease.job_id), error=outcome.error)
+        ended(work, lease, RunEvent.PREEMPTED)
+    else:
+        ended(work, lease, RunEvent.FAILED, outcome.error)
+        shutil.rmtree(job_dir, ignore_errors=True)

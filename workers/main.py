@@ -1,0 +1,109 @@
+"""The Celery app: queues, limits, what this process can run, and its signs of life."""
+
+import os
+import threading
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import worker_init, worker_process_shutdown, worker_ready, worker_shutting_down
+from prometheus_client import start_http_server
+
+from app.adapters.artifacts import FileArtifacts
+from app.adapters.logs import configure_logs
+from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
+from app.adapters.queue import broker_url
+from app.config import Settings
+from app.domain.errors import Unavailable
+from app.services.ports import Plugin
+from workers.jobs.context import Context, install, owner_name
+
+log = structlog.get_logger()
+
+JOBS = {
+    "checks": (
+        "workers.jobs.check_drift",
+        "workers.jobs.evaluate",
+        "workers.jobs.verify_version",
+        "workers.announcements",
+    ),
+    "training": ("workers.jobs.train",),
+}
+
+settings = Settings()
+queues = os.environ.get("UPKEEP_QUEUES", "checks,training").split(",")
+if settings.database_url is None or settings.redis_url is None:
+    raise SystemExit("a worker needs DATABASE_URL and REDIS_URL; `upkeep up` sets them")
+
+app = Celery("upkeep", broker=broker_url(settings.redis_url))
+app.conf.update(
+    include=[module for queue in queues for module in JOBS[queue]],
+    task_ignore_result=True,
+    task_acks_late=False,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={"socket_keepalive": True, "health_check_interval": 5},
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_proc_alive_timeout=60,
+)
+
+_stopping = threading.Event()
+_engine = connect(settings.database_url, pool_size=4)
+
+
+@worker_init.connect
+def start(**_: Any) -> None:
+    """Give the jobs their context before the first one comes."""
+    configure_logs(settings.log_format)
+    install(
+        Context(
+            open_work=lambda: PostgresUnitOfWork(_engine),
+            artifacts=FileArtifacts(settings.artifacts_directory()),
+            work_directory=settings.work_directory(),
+            owner=owner_name("+".join(queues)),
+            lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            threads=settings.threads,
+            is_stopping=_stopping,
+        )
+    )
+    settings.work_directory().mkdir(parents=True, exist_ok=True)
+
+
+@worker_ready.connect
+def ready(**_: Any) -> None:
+    """Announce what this worker can run, and go on showing that it lives."""
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, addr=settings.host)
+    threading.Thread(target=_beat, name="heartbeat", daemon=True).start()
+    log.info("worker.started", queues=queues)
+
+
+def _beat() -> None:
+    work = PostgresUnitOfWork(_engine)
+    announced = False
+    while True:
+        try:
+            with work:
+                if not announced:
+                    work.plugins.announce(_plugins())
+                work.plugins.beat(owner_name("+".join(queues)), "worker", {"queues": queues})
+            announced = True
+        except Unavailable:
+            log.warning("worker.heartbeat_failed")
+        if _stopping.wait(settings.heartbeat_seconds):
+            return
+
+
+def _plugins() -> list[Plugin]:
+    loaded = app.loader.import_module(JOBS["checks"][-1]) if "checks" in queues else None
+    return loaded.plugins() if loaded else []
+
+
+@worker_shutting_down.connect
+@worker_process_shutdown.connect
+def stop(**_: Any) -> None:
+    """Let a job in progress see that it must end."""
+    _stopping.set()

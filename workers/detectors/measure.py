@@ -25,6 +25,7 @@ MINIMUM_ROWS: Final = 30
 INSUFFICIENT: Final = "insufficient"
 MISSING: Final = "missing"
 CAP: Final = 0.95
+SURE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,11 @@ def _combined(
         return cast("float", reading.measurement.p_value)
 
     material = [reading for reading in tested if reading.is_material]
-    strongest = min(material or tested, key=p_of)
+    # A new category also moves the frequencies, and is the better name for it.
+    strongest = min(
+        material or tested,
+        key=lambda r: (not (r.detector.sees == "new_category" and p_of(r) <= SURE), p_of(r)),
+    )
     p_value = cauchy_combination(
         [p_of(reading) if reading.is_material or not material else 1.0 for reading in tested]
     )

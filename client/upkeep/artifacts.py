@@ -17,8 +17,8 @@ from upkeep.documents import FileDocument, VersionDocument
 from upkeep.errors import UnsafeArtifact
 from upkeep.handle import Handle
 
-SAFE_SUFFIXES: Final = frozenset({".safetensors", ".json", ".txt", ".model"})
-"""Weights, settings and vocabularies; none of these can run code when they are loaded."""
+SAFE_SUFFIXES: Final = frozenset({".safetensors", ".json", ".txt", ".model", ".md"})
+"""Weights, settings, vocabularies and notes; none of these can run code when they are loaded."""
 BLOCK_BYTES: Final = 1 << 20
 VERSIONS_KEPT: Final = 3
 DRAFT_SECONDS: Final = 3600

@@ -85,13 +85,14 @@ class Upkeep:
             base_model: what a run without a champion starts from.
             labels: every class.
             input_contract: {"fields": [...]}; None = the task type's own.
-            objective: {"metric", "direction", "margin", ...}; None = the task type's own.
+            objective: {"metric", "margin", "slices", "baseline"}; None = accuracy.
             policy: what differs from the default policy.
 
         Raises:
             Conflict: the name is taken.
             Invalid: an unknown task type, or a document that makes no sense.
         """
+        stated = {"input_contract": input_contract, "objective": objective, "policy": policy}
         self.transport.post(
             "/v1/models",
             {
@@ -99,9 +100,7 @@ class Upkeep:
                 "task_type": task_type,
                 "base_model": base_model,
                 "labels": list(labels),
-                "input_contract": input_contract,
-                "objective": objective,
-                "policy": policy,
+                **{key: value for key, value in stated.items() if value is not None},
             },
         )
         return self.model(name)
@@ -110,14 +109,17 @@ class Upkeep:
         """Return the kinds of learning that workers have announced."""
         return cast("list[TaskTypeDocument]", self.transport.get("/v1/task-types")["items"])
 
-    def audit(self, *, limit: int | None = None) -> Iterator[AuditDocument]:
-        """Yield who did what, newest first, page by page."""
-        return every(self.transport, "/v1/audit", limit=limit)
+    def audit(
+        self, *, model: str | None = None, limit: int | None = None
+    ) -> Iterator[AuditDocument]:
+        """Yield who did what, newest first, page by page; of one model if it is named."""
+        return every(self.transport, "/v1/audit", query={"model": model}, limit=limit)
 
     def readiness(self) -> dict[str, Any]:
         """Return whether the service and each of its dependencies is ready.
 
         Raises:
-            Unavailable: it cannot work at all.
+            Unavailable: it cannot work at all, or there is no answer; asked once.
         """
-        return cast("dict[str, Any]", self.transport.get("/readyz"))
+        answer = self.transport.send("GET", "/readyz", retries=Retries(patience_seconds=0.0))
+        return cast("dict[str, Any]", answer.json())

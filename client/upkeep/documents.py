@@ -84,9 +84,9 @@ class ReportDocument(TypedDict):
     n_reference: int
     finding: str
     scores: list[dict[str, Any]]
-    performance: dict[str, Any]
+    performance: dict[str, Any] | None
     created_at: str
-    evidently: dict[str, str] | None
+    evidently: dict[str, str]
 
 
 class DecisionDocument(TypedDict):
@@ -150,9 +150,10 @@ class VersionDocument(TypedDict):
 
 
 class ChampionDocument(VersionDocument):
-    """The version in charge, and since when."""
+    """The version in charge, since when, and by whose doing."""
 
     since: str
+    why: dict[str, Any]
 
 
 class PerformanceDocument(TypedDict):

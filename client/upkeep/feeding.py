@@ -125,17 +125,17 @@ class Feeding(Handle):
         self,
         files: Path | str | Sequence[Path | str] | Mapping[str, bytes],
         *,
-        reason: str,
-        adopt: bool = False,
+        adopt: bool = True,
         reference: str | None = None,
+        reason: str = "imported",
     ) -> VersionDocument:
         """Bring a version trained elsewhere: a plain transformers directory, safetensors only.
 
         Args:
             files: the directory, the files themselves, or name -> content.
-            reason: for the audit.
             adopt: make it the champion as soon as a worker has loaded it once.
             reference: id of the dataset it was accepted on.
+            reason: for the audit.
 
         Raises:
             Invalid: a file could run code, or the directory is no model.

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from upkeep.documents import RunDocument
+
 WIDEST: Final = 60
 
 
@@ -74,3 +76,16 @@ def _cell(value: Any, *, widest: int | None = WIDEST) -> str:
         return f"{value:.4g}"
     text = " ".join(str(value).split())
     return text if widest is None or len(text) <= widest else f"{text[: widest - 1]}…"
+
+
+def run_line(run: RunDocument) -> str:
+    """Return how far a training run is, in one line."""
+    progress = run["progress"] or {}
+    step, total = progress.get("step"), progress.get("total_steps")
+    parts = [
+        f"run {run['id']} {run['state']}",
+        f"{progress.get('phase', '')} {step}/{total}".strip() if step and total else "",
+        f"version {run['version']} {run['outcome'] or ''}".rstrip() if run["version"] else "",
+        str(run["error"].get("detail", run["error"])) if run["error"] else "",
+    ]
+    return ", ".join(part for part in parts if part)

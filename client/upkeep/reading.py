@@ -44,17 +44,20 @@ class Reading(Handle):
         """Return one version."""
         return cast("VersionDocument", self.transport.get(self.path("versions", number)))
 
-    def runs(self, *, limit: int | None = None) -> Iterator[RunDocument]:
-        """Yield the training runs, newest first."""
-        return every(self.transport, self.path("runs"), limit=limit)
+    def runs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[RunDocument]:
+        """Yield the training runs, newest first; those in one state if it is named."""
+        return every(self.transport, self.path("runs"), query={"state": state}, limit=limit)
 
     def run(self, run_id: str) -> RunDocument:
         """Return one training run."""
         return cast("RunDocument", self.transport.get(self.path("runs", run_id)))
 
-    def decisions(self, *, limit: int | None = None) -> Iterator[DecisionDocument]:
-        """Yield what was decided and why, newest first."""
-        return every(self.transport, self.path("decisions"), limit=limit)
+    def decisions(
+        self, *, outcome: str | None = None, limit: int | None = None
+    ) -> Iterator[DecisionDocument]:
+        """Yield what was decided and why, newest first; those of one outcome if it is named."""
+        path = self.path("decisions")
+        return every(self.transport, path, query={"outcome": outcome}, limit=limit)
 
     def decision(self, decision_id: str) -> DecisionDocument:
         """Return one decision."""
@@ -80,6 +83,10 @@ class Reading(Handle):
         """Return one observation with the history of its label."""
         path = self.path("observations", observation_id)
         return cast("dict[str, Any]", self.transport.get(path))
+
+    def quarantined(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the observations that broke the input contract, and how, newest first."""
+        return every(self.transport, self.path("quarantine"), limit=limit)
 
     def performance(self, bucket: int | None = None) -> PerformanceDocument:
         """Return served accuracy by bucket, and what happened between.

@@ -66,6 +66,8 @@ class Steering(Reading):
         *,
         start_from: Literal["champion", "base"] | None = None,
         recipe: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        repeat_of: str | None = None,
         idempotency_key: str | None = None,
         wait: bool = False,
         timeout_seconds: float | None = None,
@@ -77,6 +79,8 @@ class Steering(Reading):
             reason: for the audit.
             start_from: the weights to begin with; None = the policy's choice.
             recipe: the task type's knobs that differ from their defaults.
+            seed: of everything random; None = drawn.
+            repeat_of: id of a run to do again, on the same data with the same seed.
             idempotency_key: the same key asks for the same run; None = a new one.
             wait: return only when the run has ended, in whichever way; look at its `state`.
             timeout_seconds: how long to wait; None = for ever.
@@ -86,16 +90,13 @@ class Steering(Reading):
             Conflict: another run is in flight.
             StillWaiting: it has not ended in time; it goes on.
         """
-        document: dict[str, Any] = {"reason": reason}
-        if start_from is not None:
-            document["start_from"] = start_from
-        if recipe is not None:
-            document["recipe"] = dict(recipe)
+        stated = {"start_from": start_from, "recipe": recipe, "seed": seed, "repeat_of": repeat_of}
+        wish = {key: value for key, value in stated.items() if value is not None}
         run = cast(
             "RunDocument",
             self.transport.post(
                 self.path("retrain"),
-                document,
+                {"reason": reason, **wish},
                 headers={"Idempotency-Key": idempotency_key or uuid4().hex},
                 is_repeatable=True,
             ),
@@ -198,11 +199,11 @@ class Steering(Reading):
             document["to"] = to
         return cast("VersionDocument", self.transport.post(self.path("rollback"), document))
 
-    def pause(self, reason: str) -> ModelDocument:
+    def pause(self, reason: str = "not stated") -> ModelDocument:
         """Stop deciding and training by itself; observations are still taken in."""
         return cast("ModelDocument", self._tell("pause", reason))
 
-    def resume(self, reason: str) -> ModelDocument:
+    def resume(self, reason: str = "not stated") -> ModelDocument:
         """Decide and train by itself again."""
         return cast("ModelDocument", self._tell("resume", reason))
 

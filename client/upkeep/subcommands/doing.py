@@ -1,50 +1,24 @@
-"""What can be done with a service from a shell? The sub-commands that speak REST."""
+"""What is to be done? The sub-commands that change something."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from upkeep.client import Upkeep
 from upkeep.documents import RunDocument
 from upkeep.model import Model
-from upkeep.output import moment, remark, say, show_facts, show_json, show_table
+from upkeep.output import remark, run_line, say, show_json
 from upkeep.receipts import Receipt
 
-Command = Callable[[Upkeep, argparse.Namespace], int]
 REJECTIONS_SHOWN: Final = 10
 
 
 class UnusableFile(Exception):
     """A file named on the command line cannot be read as what it should be."""
-
-
-def models(service: Upkeep, args: argparse.Namespace) -> int:
-    """List the models."""
-    found = list(service.models(limit=args.limit))
-    if args.json:
-        show_json(found)
-        return 0
-    show_table(
-        ["model", "task type", "champion", "paused", "settled", "observations", "labels"],
-        (
-            (
-                model["name"],
-                model["task_type"],
-                model["champion"],
-                model["is_paused"],
-                model["watch"]["is_settled"],
-                model["watch"]["n_observations"],
-                model["watch"]["n_labels"],
-            )
-            for model in found
-        ),
-        when_empty="no models yet",
-    )
-    return 0
 
 
 def create(service: Upkeep, args: argparse.Namespace) -> int:
@@ -56,36 +30,6 @@ def create(service: Upkeep, args: argparse.Namespace) -> int:
         show_json(model.document())
     else:
         say(f"created {model.name}")
-    return 0
-
-
-def status(service: Upkeep, args: argparse.Namespace) -> int:
-    """Show how a model stands."""
-    model = service.model(args.model)
-    document = model.document()
-    run = next(model.runs(limit=1), None)
-    decision = next(model.decisions(limit=1), None)
-    if args.json:
-        show_json({"model": document, "run": run, "decision": decision})
-        return 0
-    watch = document["watch"]
-    unchecked = f"{watch['n_unchecked_observations']} observations, "
-    unchecked += f"{watch['n_unchecked_labels']} labels"
-    show_facts(
-        {
-            "model": document["name"],
-            "task type": document["task_type"],
-            "champion": document["champion"],
-            "paused": document["is_paused"],
-            "observations": watch["n_observations"],
-            "labels": watch["n_labels"],
-            "not yet checked": unchecked,
-            "last checked": moment(watch["last_checked_at"]),
-            "settled": watch["is_settled"],
-            "last decision": decision and f"{decision['outcome']}: {decision['reason']}",
-            "last run": run and _run_line(run),
-        }
-    )
     return 0
 
 
@@ -111,15 +55,13 @@ def upload(service: Upkeep, args: argparse.Namespace) -> int:
 
 def log(service: Upkeep, args: argparse.Namespace) -> int:
     """Send observations from a file."""
-    with ExitStack() as opened:
-        receipt = service.model(args.model).log(_rows(args.file, opened))
+    receipt = service.model(args.model).log(_rows(args.file))
     return _show_receipt(receipt, args, "observations")
 
 
 def label(service: Upkeep, args: argparse.Namespace) -> int:
     """Send true labels from a file."""
-    with ExitStack() as opened:
-        receipt = service.model(args.model).labels(_rows(args.file, opened))
+    receipt = service.model(args.model).labels(_rows(args.file))
     return _show_receipt(receipt, args, "labels")
 
 
@@ -159,71 +101,6 @@ def wait(service: Upkeep, args: argparse.Namespace) -> int:
     return _wait(service.model(args.model), args.run_id, args)
 
 
-def runs(service: Upkeep, args: argparse.Namespace) -> int:
-    """List the training runs."""
-    found = list(service.model(args.model).runs(limit=args.limit))
-    if args.json:
-        show_json(found)
-        return 0
-    show_table(
-        ["run", "state", "outcome", "version", "attempt", "queued", "finished"],
-        (
-            (
-                run["id"],
-                run["state"],
-                run["outcome"],
-                run["version"],
-                run["attempt"],
-                moment(run["queued_at"]),
-                moment(run["finished_at"]),
-            )
-            for run in found
-        ),
-        when_empty="no runs yet",
-    )
-    return 0
-
-
-def versions(service: Upkeep, args: argparse.Namespace) -> int:
-    """List the versions."""
-    found = list(service.model(args.model).versions(limit=args.limit))
-    if args.json:
-        show_json(found)
-        return 0
-    show_table(
-        ["version", "state", "origin", "created", "digest"],
-        (
-            (
-                one["number"],
-                one["state"],
-                one["origin"],
-                moment(one["created_at"]),
-                one["digest"][:12],
-            )
-            for one in found
-        ),
-        when_empty="no versions yet",
-    )
-    return 0
-
-
-def decisions(service: Upkeep, args: argparse.Namespace) -> int:
-    """List what was decided, and why."""
-    found = list(service.model(args.model).decisions(limit=args.limit))
-    if args.json:
-        show_json(found)
-        return 0
-    show_table(
-        ["at", "outcome", "trigger", "reason"],
-        (
-            (moment(one["created_at"]), one["outcome"], one["trigger"], one["reason"])
-            for one in found
-        ),
-        when_empty="no decisions yet",
-    )
-    return 0
-
-
 def promote(service: Upkeep, args: argparse.Namespace) -> int:
     """Make a version the champion."""
     version = service.model(args.model).promote(
@@ -250,21 +127,29 @@ def resume(service: Upkeep, args: argparse.Namespace) -> int:
     return _show_done(document, args, f"{args.model} is watched again")
 
 
-def _rows(name: str, opened: ExitStack) -> Iterator[dict[str, Any]]:
+def _rows(name: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of an NDJSON file, or of the standard input if it is named "-"."""
     try:
-        lines = sys.stdin if name == "-" else opened.enter_context(Path(name).open())
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise UnusableFile(f"line {number} of {name} is no JSON object")
-            yield row
+        with nullcontext(sys.stdin) if name == "-" else Path(name).open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _row(line, f"line {number} of {name}")
     except OSError as error:
         raise UnusableFile(f"cannot read {name}: {error.strerror}") from error
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_constant=_no_number)
     except ValueError as error:
-        raise UnusableFile(f"{name} is not one JSON object a line: {error}") from error
+        raise UnusableFile(f"{where} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UnusableFile(f"{where} is no JSON object")
+    return row
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"there is no {name} in JSON; leave the value out or write null")
 
 
 def _show_receipt(receipt: Receipt, args: argparse.Namespace, what: str) -> int:
@@ -301,7 +186,7 @@ def _wait(model: Model, run_id: str, args: argparse.Namespace) -> int:
     run = model.wait_for_run(
         run_id,
         timeout_seconds=args.timeout,
-        on_progress=lambda seen: remark(_run_line(seen)),
+        on_progress=lambda seen: remark(run_line(seen)),
     )
     _show_run(run, args)
     return 0 if run["state"] == "succeeded" else 1
@@ -311,20 +196,8 @@ def _show_run(run: RunDocument, args: argparse.Namespace) -> int:
     if args.json:
         show_json(run)
     else:
-        say(_run_line(run))
+        say(run_line(run))
     return 0
-
-
-def _run_line(run: RunDocument) -> str:
-    progress = run["progress"] or {}
-    step, total = progress.get("step"), progress.get("total_steps")
-    parts = [
-        f"run {run['id']} {run['state']}",
-        f"{progress.get('phase', '')} {step}/{total}".strip() if step and total else "",
-        f"version {run['version']} {run['outcome'] or ''}".rstrip() if run["version"] else "",
-        str(run["error"].get("detail", run["error"])) if run["error"] else "",
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def _show_done(document: Any, args: argparse.Namespace, sentence: str) -> int:

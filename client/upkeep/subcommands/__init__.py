@@ -1,0 +1,1 @@
+"""What can be done with a service from a shell? The sub-commands that speak REST."""

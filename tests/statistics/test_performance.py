@@ -60,7 +60,7 @@ def test_a_fall_of_twelve_points_is_seen_within_three_hundred_labels() -> None:
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
 def test_the_confidence_sequence_covers_at_every_time_at_once(accuracy: float) -> None:
     rng = np.random.default_rng(5)
-    n_streams, alpha = 400, 0.1
+    n_streams, alpha = 200, 0.1
     n_missed = 0
     for _ in range(n_streams):
         lower, upper = confidence_sequence(rng.random(1500) < accuracy, alpha)

@@ -120,7 +120,7 @@ def run_worker(args: argparse.Namespace) -> int:
     """
     queues = ",".join(args.queue)
     os.environ["UPKEEP_QUEUES"] = queues
-    celery = [sys.executable, "-m", "celery", "--app", "workers.main", "--quiet", "worker"]
+    celery = [sys.executable, "-m", "celery", "--app", "workers.main:celery", "--quiet", "worker"]
     options = ["--queues", queues, "--pool", "solo", "--loglevel", "WARNING"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     hostname = ["--hostname", f"{queues.replace(',', '+')}-{os.getpid()}@%h"]
@@ -157,6 +157,8 @@ def run_up(args: argparse.Namespace) -> int:
         "UPKEEP_HOME": str(home),
         "UPKEEP_ARTIFACTS": str(settings.artifacts or home / "artifacts"),
     }
+    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
+    shared |= {"UPKEEP_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     listen = ["--host", settings.host, "--port", str(settings.port)]
 
     def ported(offset: int) -> dict[str, str]:

@@ -9,12 +9,15 @@ from celery import Celery
 from celery.signals import worker_init, worker_process_shutdown, worker_ready, worker_shutting_down
 from prometheus_client import start_http_server
 
+import app.gates
+import app.triggers
 from app.adapters.artifacts import FileArtifacts
 from app.adapters.logs import configure_logs
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.adapters.queue import broker_url
 from app.config import Settings
 from app.domain.errors import Unavailable
+from app.domain.registry import scan
 from app.services.ports import Plugin
 from workers.jobs.context import Context, install, owner_name
 
@@ -30,13 +33,16 @@ JOBS = {
     "training": ("workers.jobs.train",),
 }
 
+scan(app.gates)
+scan(app.triggers)
+
 settings = Settings()
 queues = os.environ.get("UPKEEP_QUEUES", "checks,training").split(",")
 if settings.database_url is None or settings.redis_url is None:
     raise SystemExit("a worker needs DATABASE_URL and REDIS_URL; `upkeep up` sets them")
 
-app = Celery("upkeep", broker=broker_url(settings.redis_url))
-app.conf.update(
+celery = Celery("upkeep", broker=broker_url(settings.redis_url))
+celery.conf.update(
     include=[module for queue in queues for module in JOBS[queue]],
     task_ignore_result=True,
     task_acks_late=False,
@@ -98,7 +104,7 @@ def _beat() -> None:
 
 
 def _plugins() -> list[Plugin]:
-    loaded = app.loader.import_module(JOBS["checks"][-1]) if "checks" in queues else None
+    loaded = celery.loader.import_module(JOBS["checks"][-1]) if "checks" in queues else None
     return loaded.plugins() if loaded else []
 
 

@@ -9,7 +9,7 @@ import structlog
 from celery import shared_task
 from numpy.typing import NDArray
 
-from app.domain.errors import StaleVerdict, UpkeepError
+from app.domain.errors import Conflict, StaleVerdict, Unavailable, UpkeepError
 from app.domain.evaluation import Comparison, Evidence, count_pairs
 from app.domain.models import MaintainedModel
 from app.domain.versions import ModelVersion
@@ -46,17 +46,19 @@ def evaluate(run_id: str) -> None:
             try:
                 evidence = evidence_of(found)
                 baseline = baseline_of(found) if found.needs_baseline else None
-            except Exception as error:  # a run must end, and the worker must outlive it
-                log.exception("evaluation.failed", run_id=run_id)
-                detail = str(error) if isinstance(error, UpkeepError) else repr(error)
-                evaluation.fail(work, lease, detail)
-                return
-            try:
                 outcome = evaluation.finish(work, lease, evidence, baseline=baseline)
             except StaleVerdict:
                 with work:
                     work.runs.release(lease)
                 continue
+            except (Conflict, Unavailable) as error:
+                log.warning("evaluation.given_away", run_id=run_id, detail=str(error))
+                return
+            except Exception as error:  # a run must end, and the worker must outlive it
+                log.exception("evaluation.failed", run_id=run_id)
+                detail = str(error) if isinstance(error, UpkeepError) else repr(error)
+                evaluation.fail(work, lease, detail)
+                return
         log.info("evaluation.completed", run_id=run_id, outcome=outcome)
         return
 

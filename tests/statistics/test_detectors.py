@@ -43,7 +43,7 @@ def mixed(n: int, rng: np.random.Generator) -> Window:
 
 @pytest.mark.parametrize(("n", "m"), [(2000, 200), (300, 300), (200, 40)])
 def test_a_quiet_window_of_ten_columns_alarms_in_five_percent_of_checks(n: int, m: int) -> None:
-    n_windows = 150 if m > 100 else 60  # few rows are resampled, which costs
+    n_windows = 100 if m > 100 else 50  # few rows are resampled, which costs
     n_alarms = 0
     for i in range(n_windows):
         rng = np.random.default_rng([n, m, i])
@@ -68,11 +68,11 @@ def test_ties_neither_raise_false_alarms_nor_silence_the_test(name: str, column:
 
 def test_the_combination_holds_its_level_for_independent_and_for_equal_p_values() -> None:
     rng = np.random.default_rng(1)
-    p_values = rng.random((20_000, 3))
+    p_values = rng.random((4000, 3))
     for level in (0.01, 0.05):
         for together in (p_values, p_values[:, [0, 0, 1]], p_values[:, [0, 0, 0]]):
-            rate = np.mean([cauchy_combination(list(row)) <= level for row in together[:8000]])
-            assert rate <= 1.15 * level + 0.003
+            rate = np.mean([cauchy_combination(list(row)) <= level for row in together])
+            assert rate <= 1.15 * level + 0.008
 
 
 CHANGES = {
@@ -129,7 +129,7 @@ def topics(n: int, rng: np.random.Generator, *, share_new: float = 0.0) -> Windo
 )
 def test_new_topics_are_seen_in_embeddings(share_new: float, least: float, most: float) -> None:
     alarms = []
-    for i in range(15):
+    for i in range(10):
         rng = np.random.default_rng([17, i])
         reference, current = topics(1000, rng), topics(300, rng, share_new=share_new)
         scores = measure_window(reference, current, DEFAULTS, fdr=0.05, seed=i)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def test_false_alarms_come_no_earlier_than_once_in_the_average_run_length(accuracy: float) -> None:
     # E[M_t] <= t with no decay, so a run of t answers alarms with a chance of at most t / N.
     rng = np.random.default_rng(1)
-    n_streams, n, run_length = 1500, 300, 3000
+    n_streams, n, run_length = 800, 300, 3000
     n_alarms = sum(
         watch_accuracy(rng.random(n) < accuracy, 0.9, 0.02).is_decayed(run_length)
         for _ in range(n_streams)
@@ -60,7 +60,7 @@ def test_a_fall_of_twelve_points_is_seen_within_three_hundred_labels() -> None:
 @pytest.mark.parametrize("accuracy", [0.5, 0.9, 0.99])
 def test_the_confidence_sequence_covers_at_every_time_at_once(accuracy: float) -> None:
     rng = np.random.default_rng(5)
-    n_streams, alpha = 200, 0.1
+    n_streams, alpha = 120, 0.1
     n_missed = 0
     for _ in range(n_streams):
         lower, upper = confidence_sequence(rng.random(1500) < accuracy, alpha)

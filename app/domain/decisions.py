@@ -33,6 +33,8 @@ class Situation:
         n_labels: labelled observations that the champion answered.
         n_new_labels: labelled observations that no run has been started on yet.
         n_training_rows: rows in the champion's training snapshot.
+        regret: avoidable errors of the champion since it took over: labelled answers times the
+            yardstick, minus the right ones; negative when it does better.
         n_classes_labelled: distinct labels among all rows a run could learn from.
         run_in_flight: a run that is queued, running or being judged.
         last_run_ended_at: end of the newest run.
@@ -49,6 +51,7 @@ class Situation:
     n_labels: int = 0
     n_new_labels: int = 0
     n_training_rows: int = 0
+    regret: float = 0.0
     n_classes_labelled: int = 0
     run_in_flight: UUID | None = None
     last_run_ended_at: datetime | None = None
@@ -147,10 +150,12 @@ def _too_little_to_learn(situation: Situation, policy: Policy) -> str | None:
     growth = round(rules.minimum_growth_share * situation.n_training_rows)
     if have < rules.minimum_new_labels:
         return f"{have} new labels of the {rules.minimum_new_labels} needed"
-    if have < growth:
+    unbearable = rules.sufficient_regret_share * situation.n_training_rows
+    if have < growth and situation.regret < unbearable:
         return (
             f"{have} new labels would grow the training set by less than "
-            f"{rules.minimum_growth_share:.0%} ({growth} needed)"
+            f"{rules.minimum_growth_share:.0%} ({growth} needed), and {situation.regret:.0f} "
+            f"avoidable errors can be borne ({unbearable:.0f} could not)"
         )
     if situation.n_classes_labelled < 2:
         return "the labelled rows hold one class only"

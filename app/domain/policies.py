@@ -1,7 +1,7 @@
 """The policy of a model: every threshold that decides, with unit, default and bounds."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -58,6 +58,8 @@ class PerformancePolicy:
         average_run_length: at most one false alarm in so many labelled rows.
         suspicion_run_length: the same when a drift finding agrees; a weaker proof suffices then.
         minimum_labels: labelled answers of the champion below which nothing is concluded.
+        yardstick: "best" holds every champion to the best score that one was ever accepted with,
+            so that a retrain on harder data does not lower the bar; "own" to its own.
     """
 
     tolerance: Share = 0.02
@@ -65,6 +67,7 @@ class PerformancePolicy:
     average_run_length: Annotated[float, Gt(1.0)] = 10_000.0
     suspicion_run_length: Annotated[float, Gt(1.0)] = 1_000.0
     minimum_labels: Count = 50
+    yardstick: Literal["best", "own"] = "best"
     __pydantic_config__ = _CONFIG
 
 
@@ -75,7 +78,10 @@ class RetrainPolicy:
     Attributes:
         cool_down_seconds: between the end of one run and the start of the next.
         minimum_new_labels: labelled observations that no version has been trained on.
-        minimum_growth_share: the training set must grow by this share since the champion's.
+        minimum_growth_share: new labels must be this share of the champion's training rows,
+            for a little more data changes little ...
+        sufficient_regret_share: ... unless the champion has made so many avoidable errors since
+            it took over, as a share of its training rows: then it cannot wait.
         start_from: "champion" (warm start) or "base".
         recipe: the task type's knobs; what is left out takes the task type's default.
         holdout_share: of the newest labelled rows kept out of training to judge on.
@@ -85,8 +91,9 @@ class RetrainPolicy:
 
     cool_down_seconds: Seconds = 5.0
     minimum_new_labels: Count = 50
-    minimum_growth_share: Annotated[float, Ge(0.0)] = 0.0
-    start_from: Annotated[str, "champion or base"] = "champion"
+    minimum_growth_share: Annotated[float, Ge(0.0)] = 0.5
+    sufficient_regret_share: Annotated[float, Ge(0.0)] = 0.03
+    start_from: Literal["champion", "base"] = "champion"
     recipe: Options = field(default_factory=dict)
     holdout_share: Annotated[float, Gt(0.0), Lt(1.0)] = 0.25
     checkpoint_every_seconds: Annotated[float, Gt(0.0)] = 10.0

@@ -26,6 +26,7 @@ def gather(
     finding: Finding | None = None,
     drifted: tuple[str, ...] = (),
     performance: PerformanceEvidence | None = None,
+    yardstick: float | None = None,
     request: str | None = None,
 ) -> Situation:
     """Return everything a decision about a model reads, in an open transaction."""
@@ -45,12 +46,20 @@ def gather(
         n_labels=performance.n if performance else 0,
         n_new_labels=work.observations.n_labelled(model.id, after_label=since),
         n_training_rows=champion.n_training_rows if champion else 0,
+        regret=_regret(performance, yardstick),
         n_classes_labelled=work.observations.n_classes(model.id),
         run_in_flight=flying.id if flying else None,
         last_run_ended_at=newest.finished_at if newest else None,
         last_triggered_at=work.models.last_scheduled_at(model.id),
         request=request,
     )
+
+
+def _regret(performance: PerformanceEvidence | None, yardstick: float | None) -> float:
+    """Return how many errors a champion as good as the yardstick would not have made."""
+    if performance is None or performance.accuracy is None or yardstick is None:
+        return 0.0
+    return performance.n * (yardstick - performance.accuracy)
 
 
 def conclude(

@@ -16,7 +16,7 @@ from app.domain.observations import Observation
 from app.domain.performance import PerformanceEvidence, watch_accuracy
 from app.domain.policies import Policy
 from app.domain.training import Lease
-from app.domain.versions import ModelVersion
+from app.domain.versions import ModelVersion, VersionState
 from app.services import decisions
 from app.services.documents import document
 from app.services.examples import rows_of
@@ -72,6 +72,7 @@ class Window:
 
     Attributes:
         correct: whether each labelled answer of the champion was right, in order of arrival.
+        accepted: accuracy that the champion is held to, and the rows it was measured on.
         through: the newest arrival number and label number that this check looks at.
     """
 
@@ -81,6 +82,7 @@ class Window:
     reference: Sequence[Example]
     current: Sequence[Observation]
     correct: Sequence[bool]
+    accepted: tuple[float, int] | None
     through: tuple[int, int]
 
 
@@ -114,22 +116,41 @@ def begin(
                 model_id, version=champion.number, limit=policy.check.window_rows
             ),
             correct=work.observations.correctness(model_id, version=champion.number),
+            accepted=_yardstick(work, policy, champion),
             through=through,
         )
     return lease, window
 
 
+def _yardstick(
+    work: UnitOfWork, policy: Policy, champion: ModelVersion
+) -> tuple[float, int] | None:
+    """Return the accuracy a champion is held to, and on how many rows it was measured."""
+    held_to = [champion]
+    if policy.performance.yardstick == "best":
+        held_to = [
+            version
+            for version in work.versions.served(champion.model_id)
+            if version.state is not VersionState.QUARANTINED
+        ]
+    scores = [
+        (float(version.accepted["accuracy"]), int(version.accepted["n"]))
+        for version in held_to
+        if version.accepted.get("accuracy") is not None
+    ]
+    return max(scores, default=None)
+
+
 def labelled_performance(window: Window) -> PerformanceEvidence | None:
     """Return what the labels say of the champion; None without labels or an accepted score."""
-    accepted = window.champion.accepted.get("accuracy")
-    if accepted is None or not window.correct:
+    if window.accepted is None or not window.correct:
         return None
-    rules, n = window.policy.performance, int(window.champion.accepted.get("n", 0))
-    error = standard_error(float(accepted), n)
+    accuracy, n = window.accepted
+    rules = window.policy.performance
     return watch_accuracy(
         np.asarray(window.correct, dtype=bool),
-        accepted=float(accepted),
-        tolerance=rules.tolerance + rules.allowance_errors * error,
+        accepted=accuracy,
+        tolerance=rules.tolerance + rules.allowance_errors * standard_error(accuracy, n),
     )
 
 
@@ -190,7 +211,13 @@ def finish(
             )
         model = work.models.by_id(window.model.id)
         situation = decisions.gather(
-            work, model, now=now, finding=finding, drifted=drifted, performance=performance
+            work,
+            model,
+            now=now,
+            finding=finding,
+            drifted=drifted,
+            performance=performance,
+            yardstick=window.accepted[0] if window.accepted else None,
         )
         decision_id, decision, _ = decisions.conclude(work, model, situation, report_id=report_id)
         work.models.checked(

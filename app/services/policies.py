@@ -53,8 +53,6 @@ def checked_policy(work: UnitOfWork, body: Mapping[str, Any], task_type: str) ->
         *_detector_faults(work, policy),
         *_recipe_faults(work, policy, task_type),
     ]
-    if policy.retrain.start_from not in {"champion", "base"}:
-        faults.append(Fault("/policy/retrain/start_from", "must be 'champion' or 'base'"))
     if faults:
         raise Invalid("the policy is not valid", faults)
     whole: Json = document(policy)

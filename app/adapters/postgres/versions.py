@@ -96,6 +96,19 @@ class PostgresVersions:
         self._session.execute(select(ModelRow.id).where(ModelRow.id == model_id).with_for_update())
         return self.champion(model_id)
 
+    def served(self, model_id: UUID) -> Sequence[ModelVersion]:
+        """Return every version that is or was the champion."""
+        crowned = select(VersionTransitionRow.version_id).where(
+            VersionTransitionRow.model_id == model_id,
+            VersionTransitionRow.state_after == VersionState.CHAMPION,
+        )
+        rows = self._session.scalars(
+            select(ModelVersionRow)
+            .where(ModelVersionRow.id.in_(crowned))
+            .order_by(ModelVersionRow.number)
+        )
+        return [_version(row) for row in rows]
+
     def served_at(self, model_id: UUID, at: datetime) -> Transition | None:
         row = self._session.scalar(
             select(VersionTransitionRow)

@@ -87,7 +87,7 @@ class Champion:
         version: int | None = None,
     ) -> None:
         self.model = model
-        self.logbook = logbook or Logbook(model)
+        self.logbook = Logbook(model) if logbook is None else logbook
         self._directory = Path(directory) if directory is not None else default_directory()
         self._refresh_seconds = refresh_seconds
         self._device = device
@@ -128,7 +128,7 @@ class Champion:
         try:
             self.logbook.flush()
         except Unavailable as error:
-            logger.warning("observation.dropped n=%d: %s", len(self.logbook), error)
+            logger.warning("observation.dropped n=%d: %s", self.logbook.n_kept, error)
 
     @property
     def version(self) -> int:

@@ -26,23 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parse(arguments)
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
     except SystemExit as ended:
         if isinstance(ended.code, str):
             remark(ended.code)
-            return 1
-        return ended.code or 0
-    except UpkeepError as error:
+        return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    except (UpkeepError, UnusableFile) as error:
         remark(f"upkeep: {error}")
-        return 1
-    except UnusableFile as error:
-        remark(f"upkeep: {error}")
-        return 2
+        return 2 if isinstance(error, UnusableFile) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit complains
         return 1
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -68,7 +66,7 @@ def _plug_in(point: EntryPoint, subparsers: Subparsers) -> None:
     """Let an installed distribution add its commands; one that cannot is passed over."""
     try:
         point.load()(subparsers)
-    except Exception as error:  # noqa: BLE001  # someone else's import may fail in any way
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # another's code fails in any way
         remark(
             f"upkeep: warning: the commands of {point.name} ({point.value}) are unavailable: "
             f"{type(error).__name__}: {error}"

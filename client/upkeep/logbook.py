@@ -44,12 +44,14 @@ class Logbook:
         self._model = model
         self._timeout_seconds = timeout_seconds
         self._pause_seconds = pause_seconds
-        self._kept: deque[Mapping[str, Any]] = deque(maxlen=capacity_rows)
+        self._capacity_rows = capacity_rows
+        self._kept: deque[Mapping[str, Any]] = deque()
         self._lock = Lock()
         self._silent_until = 0.0
 
-    def __len__(self) -> int:
-        """Return how many rows wait to be sent."""
+    @property
+    def n_kept(self) -> int:
+        """How many rows wait to be sent."""
         return len(self._kept)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -58,7 +60,7 @@ class Logbook:
         Args:
             rows: observations with ids.
         """
-        self._keep(rows)
+        self._keep(rows, are_old=False)
         if time.monotonic() >= self._silent_until:
             self._send(self._taken())
 
@@ -73,11 +75,11 @@ class Logbook:
             if error is not None:
                 raise error
 
-    def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _keep(self, rows: Sequence[Mapping[str, Any]], *, are_old: bool) -> None:
         with self._lock:
-            capacity = self._kept.maxlen or 0
-            n_dropped = max(0, len(self._kept) + len(rows) - capacity)
-            self._kept.extend(rows)
+            ordered = [*rows, *self._kept] if are_old else [*self._kept, *rows]
+            self._kept = deque(ordered[-self._capacity_rows :])
+            n_dropped = len(ordered) - len(self._kept)
             self.n_dropped += n_dropped
         if n_dropped:
             log.warning("observation.dropped n=%d: the service stays away", n_dropped)
@@ -96,7 +98,7 @@ class Logbook:
         except UpkeepError as error:
             self._silent_until = time.monotonic() + self._pause_seconds
             log.warning("observation.kept n=%d: %s", len(rows), error)
-            self._keep(rows)
+            self._keep(rows, are_old=True)
             return error
         else:
             if receipt.rejected:

@@ -64,7 +64,7 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
         device: such as "cpu" or "cuda"; None = a GPU if there is one.
 
     Raises:
-        UnsafeArtifact: its settings name code of their own.
+        UnsafeArtifact: its settings name code of their own, or weights are missing.
         ValueError: a task type that this client cannot answer for.
     """
     refuse_code(directory)
@@ -225,7 +225,16 @@ def _per_channel(value: Any, n_channels: int) -> Table:
 
 
 def _loaded(kind: Any, directory: Path, device: str) -> Any:
-    model = kind.from_pretrained(directory, dtype=torch.float32, use_safetensors=True, **LOCAL)
+    """Return a model all of whose weights come from its file; transformers draws missing ones."""
+    model, said = kind.from_pretrained(
+        directory, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **LOCAL
+    )
+    missing = sorted(said["missing_keys"])
+    if missing:
+        raise UnsafeArtifact(
+            f"the version lacks {len(missing)} of its weights, {missing[0]} among them; its "
+            "answers would be random"
+        )
     return model.to(device).eval()
 
 

@@ -54,6 +54,7 @@ class Stream:
 
     @property
     def labels(self) -> list[str]:
+        """Every label of the stream, sorted."""
         return sorted({label for rows in self.slices for _, label in rows})
 
 

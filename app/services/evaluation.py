@@ -15,7 +15,8 @@ from app.services.documents import document
 from app.services.examples import input_hash
 from app.services.policies import read_policy
 from app.services.ports import Artifacts, Example, Json, UnitOfWork
-from app.services.training import Snapshot, problem, read_snapshot
+from app.services.snapshots import Snapshot, read_snapshot
+from app.services.training import problem
 
 
 @dataclass(frozen=True, slots=True)

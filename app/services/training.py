@@ -6,21 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import numpy as np
-
 from app.domain.errors import Conflict, Fault, IllegalTransition, Invalid
-from app.domain.holdout import held_out
 from app.domain.identity import content_hash, digest_of_files, new_id
 from app.domain.models import MaintainedModel
 from app.domain.policies import Policy
 from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
-from app.services.examples import from_parquet, input_hash, rows_of, snapshot_hash, to_parquet
 from app.services.policies import option_faults, read_policy
-from app.services.ports import Actor, Artifacts, Dataset, Example, Json, UnitOfWork
-
-HOLDOUT_SHARE = 0.2
-MINIMUM_REFERENCE_ROWS = 100
+from app.services.ports import Actor, Artifacts, Json, UnitOfWork
+from app.services.snapshots import Snapshot, add_dataset, evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,131 +129,6 @@ def check_request(work: UnitOfWork, model: MaintainedModel, request: Request) ->
             "there is nothing to learn from: upload a training dataset of at least two classes, "
             "or send labels of at least two classes"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a run learns from and is judged on; determined by its spec and the database.
-
-    Attributes:
-        train: rows to learn from.
-        holdout: frozen rows that no version may ever learn from.
-        window: the newest labelled rows kept out of training.
-        golden: the curated rows.
-        reference: rows that stand for what the version is accepted on.
-    """
-
-    train: Sequence[Example]
-    holdout: Sequence[Example]
-    window: Sequence[Example]
-    golden: Sequence[Example]
-    reference: Sequence[Example]
-    sha256: str
-
-
-_PARTS = ("train", "holdout", "window", "golden", "reference")
-
-
-def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapshot:
-    """Return the rows of a run: gathered and kept by its first attempt, read back by the next.
-
-    Raises:
-        Invalid: there is too little to learn from.
-        Conflict: the lease was lost.
-    """
-    with work:
-        run = work.runs.get(lease.job_id)
-        if run.snapshot is None:
-            snapshot = take_snapshot(work, artifacts, run)
-            parts = {}
-            for part in _PARTS:
-                rows = getattr(snapshot, part)
-                sha256, size_bytes = artifacts.put(to_parquet(rows))
-                parts[part] = {"sha256": sha256, "size_bytes": size_bytes, "n_rows": len(rows)}
-            work.runs.set_snapshot(lease, snapshot.sha256, parts)
-            return snapshot
-    return read_snapshot(artifacts, run)
-
-
-def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
-    """Read back the rows that a run's first attempt kept."""
-    if run.snapshot is None or run.snapshot_sha256 is None:
-        raise Conflict(f"training run {run.id} has no snapshot yet")
-    train, holdout, window, golden, reference = (
-        from_parquet(artifacts.read(run.snapshot[part]["sha256"])) for part in _PARTS
-    )
-    return Snapshot(train, holdout, window, golden, reference, run.snapshot_sha256)
-
-
-def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> Snapshot:
-    """Gather the rows of a run, in an open transaction.
-
-    The frozen holdout is set aside once, from the first training set; of the labelled rows that
-    came since the champion was trained, a share is held out to judge on. No row that is judged on
-    is in the training rows, by content hash.
-
-    Raises:
-        Invalid: there is too little to learn from; says what would help.
-    """
-    spec, model = run.spec, work.models.by_id(run.model_id)
-    policy = read_policy(model.policy)
-    uploaded = _uploaded(work, artifacts, model, spec)
-    holdout = rows_of(artifacts, work.datasets.of(model.id, "holdout"))
-    golden = rows_of(artifacts, work.datasets.of(model.id, "golden", through=spec.through_dataset))
-    since = work.versions.by_id(spec.champion).trained_through if spec.champion else 0
-    older = work.observations.labelled(model.id, after_label=0, through_label=since)
-    newer = work.observations.labelled(
-        model.id, after_label=since, through_label=spec.through_label
-    )
-    mask = held_out([row.label for row in newer], share=policy.retrain.holdout_share)
-    window = [row for row, out in zip(newer, mask, strict=True) if out]
-    learnable = [row for row, out in zip(newer, mask, strict=True) if not out]
-    judged = {input_hash(row.inputs) for row in [*holdout, *golden, *window]}
-    train = [row for row in [*uploaded, *older, *learnable] if input_hash(row.inputs) not in judged]
-    if len({row.label for row in train}) < 2:
-        raise Invalid(
-            f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
-            "dataset or send labels of at least two classes"
-        )
-    reference = window if len(window) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
-    return Snapshot(train, holdout, window, golden, reference or train, snapshot_hash(train))
-
-
-def _uploaded(
-    work: UnitOfWork, artifacts: Artifacts, model: MaintainedModel, spec: RunSpec
-) -> list[Example]:
-    """Return the uploaded history; set a frozen holdout aside from it where there is none yet."""
-    datasets = work.datasets.of(model.id, "training", through=spec.through_dataset)
-    datasets = datasets or work.datasets.of(model.id, "reference", through=spec.through_dataset)[:1]
-    rows = rows_of(artifacts, datasets)
-    if rows and not work.datasets.of(model.id, "holdout"):
-        mask = held_out([row.label for row in rows], share=HOLDOUT_SHARE)
-        aside = [row for row, out in zip(rows, mask, strict=True) if out]
-        if aside:
-            add_dataset(work, artifacts, model.id, "holdout", aside, spec.through_dataset)
-    return rows
-
-
-def add_dataset(
-    work: UnitOfWork,
-    artifacts: Artifacts,
-    model_id: UUID,
-    role: str,
-    rows: Sequence[Example],
-    at: datetime,
-) -> Dataset:
-    """Store rows as a dataset in an open transaction."""
-    sha256, size_bytes = artifacts.put(to_parquet(rows))
-    dataset = Dataset(new_id(), model_id, role, sha256, size_bytes, len(rows), at)
-    work.datasets.add(dataset)
-    return dataset
-
-
-def evenly(rows: Sequence[Example], n: int) -> Sequence[Example]:
-    """Return at most n rows, spread evenly over them."""
-    if len(rows) <= n:
-        return rows
-    return [rows[index] for index in np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def begin(work: UnitOfWork, run_id: UUID, *, owner: str, seconds: float) -> Lease | None:

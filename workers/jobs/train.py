@@ -18,7 +18,8 @@ from app.services import training
 from app.services.documents import document
 from app.services.examples import to_parquet
 from app.services.ports import UnitOfWork
-from app.services.training import Snapshot, problem
+from app.services.snapshots import Snapshot, snapshot_of
+from app.services.training import problem
 from workers.jobs.context import Context, current, kept_alive, now
 from workers.training.supervise import Outcome, StopReason, run_process
 
@@ -39,7 +40,7 @@ def train(run_id: str) -> None:
         with kept_alive(
             lambda other: other.runs.renew(lease, seconds=context.lease_seconds)
         ) as lost:
-            snapshot = training.snapshot_of(work, context.artifacts, lease)
+            snapshot = snapshot_of(work, context.artifacts, lease)
             job_dir, output = prepared(work, context, lease, snapshot)
             supervision = Supervision(work, context, lease, lost.is_set)
             outcome = run_process(

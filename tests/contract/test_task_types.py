@@ -1,0 +1,292 @@
+"""What every registered task type must do."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+import workers.task_types
+from app.domain.errors import UnsafeArtifact
+from app.domain.registry import scan
+from workers.task_types import task_types
+from workers.training.baseline import probe_baseline
+from workers.training.data import Rows
+from workers.training.errors import RecipeError
+from workers.training.files import describe, write_json
+from workers.training.job import read_job
+from workers.training.progress import Progress, Stop
+from workers.training.recipes import complete
+from workers.training.run import execute
+from workers.training.task_type import TaskType
+
+scan(workers.task_types)
+LABELS = ("cold", "warm")
+WORDS = ["snow", "ice", "frost", "sun", "heat", "fire", "the", "a", "is", "it", "so", "very"]
+
+
+def text_base(directory: Path) -> Path:
+    directory.mkdir()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (directory / "vocab.txt").write_text("\n".join(vocabulary))
+    config = {
+        "model_type": "bert",
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 32,
+        "vocab_size": len(vocabulary),
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    return directory
+
+
+def image_base(directory: Path) -> Path:
+    directory.mkdir()
+    config = {
+        "model_type": "vit",
+        "num_channels": 3,
+        "image_size": 16,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def encoded(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def text_inputs(labels: list[str]) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(0)
+    halves = {"cold": WORDS[:3], "warm": WORDS[3:6]}
+    return [
+        {
+            "text": " ".join(
+                [*draw.choice(WORDS[6:], draw.integers(1, 9)), *draw.choice(halves[k], 2)]
+            )
+        }
+        for k in labels
+    ]
+
+
+def image_inputs(labels: list[str]) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(0)
+    level = {"cold": 40, "warm": 200}
+    return [
+        {"image": encoded((level[k] + draw.integers(0, 50, (9, 13, 3))).astype(np.uint8))}
+        for k in labels
+    ]
+
+
+def plain_text_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    texts = [value["text"] for value in inputs]
+    batch = tokenizer(texts, truncation=True, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return model(**batch).logits.softmax(dim=1).numpy()
+
+
+def plain_image_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+    processor = transformers.AutoImageProcessor.from_pretrained(directory)
+    model = transformers.AutoModelForImageClassification.from_pretrained(directory).eval()
+    files = [io.BytesIO(base64.b64decode(value["image"])) for value in inputs]
+    batch = processor([Image.open(file) for file in files], return_tensors="pt")
+    with torch.no_grad():
+        return model(**batch).logits.softmax(dim=1).numpy()
+
+
+@dataclass(frozen=True)
+class Case:
+    base: Any
+    inputs: Any
+    plain_scores: Any
+    odd: list[dict[str, Any]]
+    missing: list[dict[str, Any]]
+
+
+DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
+CASES: Mapping[str, Case] = {
+    "text-classification": Case(
+        text_base,
+        text_inputs,
+        plain_text_scores,
+        [{"text": ""}, {"text": "é" * 500}, {"text": "unheard of 12!"}],
+        [{"text": None}, {}],
+    ),
+    "image-classification": Case(
+        image_base,
+        image_inputs,
+        plain_image_scores,
+        [{"image": DOT}, {"image": encoded(np.zeros((3, 40, 4), dtype=np.uint8))}],
+        [{"image": None}, {"image": "no picture"}],
+    ),
+}
+
+
+@pytest.fixture(params=task_types.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def case(name: str) -> Case:
+    return CASES[name]
+
+
+@pytest.fixture
+def task_type(name: str) -> TaskType:
+    return task_types.get(name)
+
+
+def rows(case: Case, n: int = 24) -> Rows:
+    labels = [LABELS[k % 2] for k in range(n)]
+    return Rows([str(k) for k in range(n)], case.inputs(labels), labels)
+
+
+def train(
+    name: str, case: Case, directory: Path, start: Path | None = None, **recipe: Any
+) -> tuple[Path, dict[str, Any]]:
+    import_rows = rows(case)
+    directory.mkdir()
+    base = start or case.base(directory / "base")
+    path = directory / "rows.parquet"
+    table = {
+        "id": import_rows.ids,
+        "inputs": [json.dumps(value) for value in import_rows.inputs],
+        "label": import_rows.labels,
+    }
+    pa_write(path, table)
+    job = {
+        "run_id": "r",
+        "task_type": name,
+        "start": str(base),
+        "start_is_base": start is None,
+        "labels": LABELS,
+        "train": str(path),
+        "validation": str(path),
+        "recipe": {"epochs": 2, "precision": "fp32", **recipe},
+        "seed": 3,
+        "threads": 1,
+        "output": str(directory / "output"),
+    }
+    write_json(directory / "job.json", job)
+    execute(read_job(directory), task_types.get(name), Progress(None), Stop())
+    return directory / "output", json.loads((directory / "result.json").read_text())
+
+
+def pa_write(path: Path, table: dict[str, Any]) -> None:
+    pq.write_table(pa.table(table), path)
+
+
+def test_every_task_type_has_a_case_here() -> None:
+    assert set(task_types.names()) == set(CASES)
+
+
+def test_the_recipe_schema_is_valid_and_its_defaults_obey_it(task_type: TaskType) -> None:
+    jsonschema.Draft202012Validator.check_schema(task_type.recipe_schema)
+    recipe = complete(task_type.recipe_schema, {})
+    assert complete(task_type.recipe_schema, recipe) == recipe
+
+
+def test_a_trained_version_scores_alike_for_a_plain_user(
+    name: str, case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    output, _ = train(name, case, tmp_path / "job")
+    inputs = [*rows(case).inputs, *case.odd[:1]]
+    classifier = task_type.load(output)
+    scores = classifier.scores(inputs)
+    assert classifier.labels == LABELS
+    assert scores.dtype == np.float32
+    assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(scores, case.plain_scores(output, inputs), atol=1e-5)
+    assert classifier.features(inputs).shape[0] == len(inputs)
+    assert classifier.scores([]).shape == (0, 2)
+
+
+def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path: Path) -> None:
+    first, _ = train(name, case, tmp_path / "first")
+    again, _ = train(name, case, tmp_path / "again")
+    assert describe(first) == describe(again)
+
+
+def test_a_version_can_be_trained_further_with_its_head_probed_or_kept(
+    name: str, case: Case, tmp_path: Path
+) -> None:
+    output, _ = train(name, case, tmp_path / "job")
+    for head in ("probe", "keep"):
+        _, result = train(name, case, tmp_path / head, start=output, head=head, epochs=0)
+        assert result["metrics"]["n"] == 24
+        assert result["steps"] == 0
+
+
+def test_a_start_with_other_labels_is_refused(name: str, case: Case, tmp_path: Path) -> None:
+    task_type = task_types.get(name)
+    task_type.create(str(case.base(tmp_path / "base")), ["x", "y", "z"], tmp_path / "v", seed=0)
+    with pytest.raises(RecipeError, match="start from the base"):
+        train(name, case, tmp_path / "job", start=tmp_path / "v")
+
+
+def test_creating_twice_with_a_seed_gives_the_same_bits(
+    case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    base = str(case.base(tmp_path / "base"))
+    for seed, folder in ((1, "a"), (1, "b"), (2, "c")):
+        task_type.create(base, LABELS, tmp_path / folder, seed=seed)
+    assert describe(tmp_path / "a") == describe(tmp_path / "b")
+    assert describe(tmp_path / "a") != describe(tmp_path / "c")
+
+
+def test_a_base_that_could_run_code_is_refused(
+    case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    base = case.base(tmp_path / "base")
+    (base / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(UnsafeArtifact):
+        task_type.create(str(base), LABELS, tmp_path / "v", seed=0)
+
+
+def test_signals_are_one_number_an_input_even_for_odd_ones(case: Case, task_type: TaskType) -> None:
+    inputs = [*rows(case, 4).inputs, *case.odd]
+    state = json.loads(json.dumps(task_type.fit_signals(rows(case).inputs)))
+    signals = task_type.signals(inputs, state)
+    assert len(signals) >= 5
+    for values in signals.values():
+        assert values.shape == (len(inputs),)
+        assert np.isfinite(values[:4]).all()
+    assert {v.shape for v in task_type.signals([], state).values()} == {(0,)}
+
+
+def test_signals_of_a_missing_or_broken_input_are_missing(case: Case, task_type: TaskType) -> None:
+    for values in task_type.signals(case.missing, task_type.fit_signals([])).values():
+        assert np.isnan(values).all()
+
+
+def test_the_baseline_learns_from_the_features_of_the_base(
+    case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    given = rows(case)
+    base = str(case.base(tmp_path / "base"))
+    scores = probe_baseline(task_type, base, LABELS, given, given.inputs, seed=0)
+    assert scores.shape == (24, 2)
+    assert (scores.argmax(axis=1) == given.indices(LABELS)).mean() > 0.7

@@ -1,0 +1,121 @@
+"""Batch plans, rows and their checks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.training.data import (
+    Rows,
+    batch_plan,
+    check_labels,
+    class_weights,
+    ordered_batches,
+    read_rows,
+)
+from workers.training.errors import DataError
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=120).map(
+    lambda values: np.asarray(values, dtype=np.int64)
+)
+
+
+@given(LENGTHS, st.integers(0, 5), st.integers(1, 200))
+def test_a_plan_holds_every_row_once(lengths: np.ndarray, epoch: int, budget: int) -> None:
+    plan = batch_plan(seed=1, epoch=epoch, lengths=lengths, budget=budget)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
+
+
+@given(LENGTHS, st.integers(60, 400))
+def test_a_padded_batch_stays_within_the_budget_but_for_one_row(
+    lengths: np.ndarray, budget: int
+) -> None:
+    for batch in batch_plan(seed=1, epoch=0, lengths=lengths, budget=budget):
+        assert (len(batch) - 1) * lengths[batch].max() <= budget
+
+
+@given(LENGTHS)
+def test_a_plan_is_a_function_of_seed_and_epoch(lengths: np.ndarray) -> None:
+    first, again = (batch_plan(seed=3, epoch=2, lengths=lengths, budget=64) for _ in range(2))
+    assert [b.tolist() for b in first] == [b.tolist() for b in again]
+
+
+def test_epochs_differ_in_order_but_not_in_number_of_batches() -> None:
+    lengths = np.ones(65, dtype=np.int64)
+    plans = [batch_plan(seed=0, epoch=epoch, lengths=lengths, budget=8) for epoch in range(3)]
+    assert len({len(plan) for plan in plans}) == 1
+    assert plans[0][0].tolist() != plans[1][0].tolist()
+
+
+def test_a_lone_last_picture_joins_the_batch_before_it() -> None:
+    lengths = np.ones(65, dtype=np.int64)
+    plan = batch_plan(seed=0, epoch=0, lengths=lengths, budget=64)
+    assert [len(batch) for batch in plan] == [65]
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_batches_for_inference_hold_every_row_once(lengths: np.ndarray, budget: int) -> None:
+    rows = np.concatenate(ordered_batches(lengths, budget))
+    assert sorted(rows.tolist()) == list(range(len(lengths)))
+
+
+def test_class_weights_have_mean_one_over_the_rows() -> None:
+    truth = np.asarray([0] * 9 + [1])
+    weights = class_weights(truth, 3, power=0.5)
+    assert weights[truth].mean() == pytest.approx(1)
+    assert weights[1] > weights[0]
+    assert weights[2] == 0
+
+
+def test_no_weighting_is_all_ones() -> None:
+    assert class_weights(np.asarray([0, 0, 1]), 2, power=0.0).tolist() == [1, 1]
+
+
+def rows(*labels: str) -> Rows:
+    return Rows([str(n) for n in range(len(labels))], [{}] * len(labels), labels)
+
+
+@pytest.mark.parametrize(
+    ("given_rows", "said"),
+    [
+        (rows(), "empty"),
+        (rows("a", "a"), "at least 2 classes"),
+        (rows("a", "b", "z"), "outside the label set: 'z' \\(1\\)"),
+    ],
+)
+def test_rows_that_cannot_teach_are_refused_with_what_would_work(
+    given_rows: Rows, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        check_labels(given_rows, ["a", "b"], role="training", n_classes_needed=2)
+
+
+def test_rows_are_read_in_file_order(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    inputs = [json.dumps({"text": text}) for text in ("one", "two")]
+    pq.write_table(pa.table({"id": ["x", "y"], "inputs": inputs, "label": ["b", "a"]}), path)
+    read = read_rows(path)
+    assert read.ids == ["x", "y"]
+    assert read.inputs[1] == {"text": "two"}
+    assert read.indices(["a", "b"]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("broken", ["{", "[1]", None])
+def test_inputs_that_are_no_object_are_refused_by_row(tmp_path: Path, broken: str | None) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(
+        pa.table({"id": ["x"], "inputs": pa.array([broken], pa.string()), "label": ["a"]}), path
+    )
+    with pytest.raises(DataError, match="row 0"):
+        read_rows(path)
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").write_text("nonsense")
+    with pytest.raises(DataError, match="no Parquet file"):
+        read_rows(tmp_path / "rows.parquet")

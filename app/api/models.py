@@ -1,12 +1,12 @@
 """Models over REST: register, read, change the policy, pause."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
 from app.api.context import Operator, Paged, Reader, Work, answer, listing, now
-from app.api.schemas import Listing, ModelAnswer, NewModelBody, PolicyAnswer, ReasonBody
+from app.api.schemas import Document, Listing, ModelAnswer, NewModelBody, PolicyAnswer, ReasonBody
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType
 from app.gates import gates
@@ -105,7 +105,7 @@ def get_policy(name: str, actor: Reader, work: Work) -> JSONResponse:
 @router.patch("/models/{name}/policy", response_model=PolicyAnswer)
 def change_policy(
     name: str,
-    patch: Annotated[dict[str, Any], Body(description="a JSON merge patch (RFC 7396)")],
+    patch: Annotated[Document, Body(description="a JSON merge patch (RFC 7396)")],
     actor: Operator,
     work: Work,
 ) -> JSONResponse:

@@ -1,13 +1,14 @@
 """Errors as problem details (RFC 9457): the one place that pairs them with HTTP."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from sqlalchemy.exc import InterfaceError, OperationalError
+from fastapi.responses import Response
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
@@ -58,7 +59,7 @@ def problem_response(
     *,
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     """Return one problem document."""
     body: dict[str, Any] = {
         "type": f"/problems/{kind}",
@@ -69,10 +70,10 @@ def problem_response(
     }
     if faults:
         body["errors"] = [{"pointer": fault.pointer, "detail": fault.detail} for fault in faults]
-    return JSONResponse(body, status, headers, MEDIA_TYPE)
+    return Response(json.dumps(body), status, headers, MEDIA_TYPE)  # ASCII: any text can be quoted
 
 
-def _on_refusal(request: Request, error: Exception) -> JSONResponse:
+def _on_refusal(request: Request, error: Exception) -> Response:
     for known, status, kind in PROBLEMS:
         if isinstance(error, known):
             faults = error.faults if isinstance(error, Invalid) else ()
@@ -86,7 +87,7 @@ def _on_refusal(request: Request, error: Exception) -> JSONResponse:
     raise error
 
 
-def _on_validation(request: Request, error: Exception) -> JSONResponse:
+def _on_validation(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     faults = [
@@ -98,7 +99,7 @@ def _on_validation(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, 422, "invalid", detail, faults=faults)
 
 
-def _on_http(request: Request, error: Exception) -> JSONResponse:
+def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     kind = _BY_STATUS.get(error.status_code, "refused")
@@ -109,7 +110,7 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, error.status_code, kind, detail, headers=headers)
 
 
-def _on_database(request: Request, error: Exception) -> JSONResponse:
+def _on_database(request: Request, error: Exception) -> Response:
     log.warning("postgres.unreachable", detail=str(error)[:300])
     return problem_response(
         request,
@@ -120,7 +121,13 @@ def _on_database(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _on_bug(request: Request, error: Exception) -> JSONResponse:
+def _on_data(request: Request, error: Exception) -> Response:
+    said = str(getattr(error, "orig", error)).splitlines()[0]
+    detail = f"a value of the request cannot be stored or looked for: {said}"
+    return problem_response(request, 422, "invalid", detail)
+
+
+def _on_bug(request: Request, error: Exception) -> Response:
     log.error("request.failed", path=request.url.path, exc_info=error)
     return problem_response(
         request, 500, "internal", "an error of ours; the log of the API has it in full"
@@ -134,4 +141,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http)
     for lost in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(lost, _on_database)
+    app.add_exception_handler(DataError, _on_data)
     app.add_exception_handler(Exception, _on_bug)

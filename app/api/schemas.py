@@ -1,10 +1,13 @@
 """What requests and answers look like, for validation and for OpenAPI."""
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from app.domain.errors import printable
 
 Name = Annotated[
     str,
@@ -16,10 +19,39 @@ Name = Annotated[
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="kept in the audit")]
 
 
+def storable(value: Any) -> Any:
+    """Return a JSON value as it came.
+
+    Raises:
+        ValueError: JSON (RFC 8259) or Postgres has no such value: NaN, an infinity, the NUL
+            character, half a surrogate pair.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite; leave the field out for a missing value")
+    if isinstance(value, str) and printable(value) != value:
+        raise ValueError("texts must hold neither the NUL character nor half a surrogate pair")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            storable(key)
+            storable(item)
+    if isinstance(value, list):
+        for item in value:
+            storable(item)
+    return value
+
+
+Document = Annotated[dict[str, Any], BeforeValidator(storable)]
+
+
 class Body(BaseModel):
     """A request's body; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_storable(cls, value: Any) -> Any:
+        return storable(value)
 
 
 class Answer(BaseModel):

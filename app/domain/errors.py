@@ -45,6 +45,16 @@ class Fault:
     pointer: str
     detail: str
 
+    def __post_init__(self) -> None:
+        """Quote the caller's own words only as far as UTF-8 and Postgres can hold them."""
+        object.__setattr__(self, "pointer", printable(self.pointer))
+        object.__setattr__(self, "detail", printable(self.detail))
+
+
+def printable(text: str) -> str:
+    """Return a text without NUL characters and halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "?")
+
 
 @dataclass
 class Invalid(UpkeepError):

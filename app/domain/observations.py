@@ -2,18 +2,20 @@
 
 import base64
 import binascii
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from app.domain.errors import Fault
+from app.domain.errors import Fault, printable
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAXIMUM_TEXT_LENGTH: Final = 1_000_000
 MAXIMUM_ID_LENGTH: Final = 200
+MAXIMUM_NUMBER: Final = sys.float_info.max
+UNPRINTABLE: Final = "must hold neither the NUL character nor half a surrogate pair"
 
 
 class FieldType(StrEnum):
@@ -81,7 +83,7 @@ def _check_text(value: Any, allowed: ContractField) -> str | None:
         return f"must be a string, not {type(value).__name__}"
     if len(value) > allowed.maximum_length:
         return f"has {len(value)} characters; at most {allowed.maximum_length} are allowed"
-    return "must not hold the NUL character" if "\x00" in value else None
+    return None if printable(value) == value else UNPRINTABLE
 
 
 def _check_image(value: Any, _: ContractField) -> str | None:
@@ -101,7 +103,7 @@ def _check_image(value: Any, _: ContractField) -> str | None:
 def _check_number(value: Any, allowed: ContractField) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"must be a number, not {type(value).__name__}"
-    if not math.isfinite(value):
+    if not -MAXIMUM_NUMBER <= value <= MAXIMUM_NUMBER:  # NaN too
         return "must be finite; leave the field out for a missing value"
     if allowed.minimum is not None and value < allowed.minimum:
         return f"must be at least {allowed.minimum:g}, not {value:g}"
@@ -115,7 +117,7 @@ def _check_category(value: Any, allowed: ContractField) -> str | None:
         return f"must be a string, not {type(value).__name__}"
     if allowed.categories is not None and value not in allowed.categories:
         return f"must be one of {', '.join(allowed.categories)}"
-    return None
+    return None if printable(value) == value else UNPRINTABLE
 
 
 def _check_boolean(value: Any, _: ContractField) -> str | None:

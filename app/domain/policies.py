@@ -12,7 +12,7 @@ Options = dict[str, Any]
 Named = dict[str, Options]
 """Plug-ins by name with their options; the order does not matter."""
 
-_CONFIG: Final[Any] = {"extra": "forbid"}
+_CONFIG: Final[Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)

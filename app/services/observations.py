@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from app.domain.errors import Fault, Invalid
+from app.domain.errors import Fault, Invalid, printable
 from app.domain.identity import canonical_json
 from app.domain.models import MaintainedModel
 from app.domain.observations import (
@@ -46,9 +46,13 @@ def ingest(
             else:
                 good.append(_observation(row, now, serving))
         added = work.observations.add(model.id, good)
-        labelled = [Label(item.id, item.label, now) for item in good if item.label is not None]
-        if labelled:
-            work.observations.add_labels(model.id, labelled)
+        labelled = {
+            item.id: Label(item.id, item.label, now)
+            for item in reversed(good)
+            if item.label is not None
+        }
+        if labelled:  # a batch that is sent again must not undo a correction
+            work.observations.add_labels(model.id, list(labelled.values()), corrects=False)
         work.observations.quarantine(model.id, rejected, bodies)
     _refuse_if_nothing_is_left(rejected, len(rows))
     return Ingested(added, len(good) - added, rejected)
@@ -143,7 +147,7 @@ def _label_faults(row: Any, model: MaintainedModel) -> list[Fault]:
 
 def _id_faults(row: Mapping[str, Any]) -> list[Fault]:
     value = row.get("id")
-    if isinstance(value, str) and 0 < len(value) <= MAXIMUM_ID_LENGTH and "\x00" not in value:
+    if isinstance(value, str) and 0 < len(value) <= MAXIMUM_ID_LENGTH and printable(value) == value:
         return []
     return [Fault("/id", f"must be a string of 1 to {MAXIMUM_ID_LENGTH} characters")]
 
@@ -184,19 +188,21 @@ def _time_faults(row: Mapping[str, Any]) -> list[Fault]:
 
 def _time(value: Any) -> datetime | None:
     if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    if not isinstance(value, str):
+        value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    elif isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    else:
         return None
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else None
+    # At the ends of the calendar an offset leads out of it, where nobody can read it back.
+    return value if value.tzinfo and 1 < value.year < 9999 else None
 
 
 def _id_of(row: Any) -> str | None:
     value = row.get("id") if isinstance(row, Mapping) else None
-    return value[:MAXIMUM_ID_LENGTH].replace("\x00", "") if isinstance(value, str) else None
+    return printable(value[:MAXIMUM_ID_LENGTH]) if isinstance(value, str) else None
 
 
 def _body(row: Any) -> str:
@@ -204,7 +210,9 @@ def _body(row: Any) -> str:
         text = canonical_json(row)
     except (TypeError, ValueError):
         text = repr(row)
-    return text[:10_000].replace("\x00", "").encode("utf-8", "replace").decode()
+    except RecursionError:
+        text = "nested too deeply to be shown"
+    return printable(text[:10_000])
 
 
 def _observation(row: Mapping[str, Any], now: datetime, serving: int | None) -> Observation:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -50,9 +51,9 @@ def read_rows(body: bytes, media_type: str, *, key: str) -> list[Any]:
 
 def _json_rows(body: bytes, key: str) -> list[Any]:
     try:
-        parsed = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise Invalid(f"the body is not JSON: {error}") from error
+        parsed = _parsed(body)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"the body is not JSON in UTF-8: {error}") from error
     rows = parsed.get(key) if isinstance(parsed, dict) else parsed
     if not isinstance(rows, list):
         raise Invalid(
@@ -64,9 +65,21 @@ def _json_rows(body: bytes, key: str) -> list[Any]:
 
 def _json_line(line: bytes) -> Any:
     try:
-        return msgspec.json.decode(line)
-    except msgspec.DecodeError:
+        return _parsed(line)
+    except (ValueError, RecursionError):
         return line[:200].decode("utf-8", "replace")
+
+
+def _parsed(text: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    What is odd in one value only (half a surrogate pair, NaN, a number beyond all bounds) is let
+    through, so that it costs its row and not the whole body.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return json.loads(text)
 
 
 def _read_arrow(source: io.BytesIO) -> pa.Table:
@@ -76,7 +89,7 @@ def _read_arrow(source: io.BytesIO) -> pa.Table:
 def _table_rows(body: bytes, read: Any, what: str) -> list[Any]:
     try:
         rows: list[Any] = read(io.BytesIO(body)).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError) as error:
         raise Invalid(f"the body is not a readable {what}: {error}") from error
     return rows
 
@@ -116,6 +129,7 @@ def _as_png(value: Any) -> Any:
     in_range = pixels.size > 0 and pixels.dtype.kind in "iu" and 0 <= pixels.min() <= 255
     if not shaped or not in_range or pixels.max() > 255:
         return value
+    is_grey = pixels.ndim == 3 and pixels.shape[2] == 1
     sink = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8).squeeze()).save(sink, format="PNG")
+    Image.fromarray((pixels[:, :, 0] if is_grey else pixels).astype(np.uint8)).save(sink, "PNG")
     return base64.b64encode(sink.getvalue()).decode()

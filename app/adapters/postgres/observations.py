@@ -23,7 +23,7 @@ WITH incoming AS (
   INSERT INTO labels (model_id, observation_id, label, labelled_at)
   SELECT CAST(:model_id AS uuid), i.id, i.label, i.labelled_at
   FROM incoming i JOIN observations o ON o.model_id = :model_id AND o.id = i.id
-  WHERE o.label IS DISTINCT FROM i.label
+  WHERE o.label IS DISTINCT FROM i.label AND (:corrects OR o.label IS NULL)
   ORDER BY o.sequence
   RETURNING sequence, observation_id, label
 )
@@ -126,8 +126,13 @@ class PostgresObservations:
 
         return page_of(self._session, query, page, (QuarantinedRow.sequence,), render)
 
-    def add_labels(self, model_id: UUID, labels: Sequence[Label]) -> tuple[set[str], int]:
-        """Store labels; return the known ids among them, and how many labels were news."""
+    def add_labels(
+        self, model_id: UUID, labels: Sequence[Label], *, corrects: bool = True
+    ) -> tuple[set[str], int]:
+        """Store labels; return the known ids among them, and how many labels were news.
+
+        Unless `corrects`, an observation that has a label keeps it.
+        """
         ids = [label.observation_id for label in labels]
         self._take_turn(model_id)
         known = set(
@@ -144,6 +149,7 @@ class PostgresObservations:
             _ADD_LABELS,
             {
                 "model_id": model_id,
+                "corrects": corrects,
                 "ids": list(newest),
                 "labels": [label.label for label in newest.values()],
                 "times": [label.at for label in newest.values()],

@@ -54,15 +54,20 @@ class TaskTypeDocument(TypedDict):
 
 
 class DatasetDocument(TypedDict):
-    """One uploaded set of examples; `rejected` tells the unusable rows by index."""
+    """One uploaded set of examples."""
 
     id: str
     role: str
     n_rows: int
-    n_rejected: int
-    rejected: list[dict[str, Any]]
     sha256: str
     created_at: str
+
+
+class UploadDocument(DatasetDocument):
+    """A set of examples just uploaded; `rejected` tells the unusable rows by index."""
+
+    n_rejected: int
+    rejected: list[dict[str, Any]]
 
 
 class CheckDocument(TypedDict):
@@ -164,14 +169,16 @@ class PerformanceDocument(TypedDict):
 
 
 class AuditDocument(TypedDict):
-    """One entry of the audit: who did what to which subject, and when."""
+    """One entry of the audit, a hash chain: who did what to which subject, and when."""
 
-    id: str
+    sequence: int
     at: str
     actor: str
-    event: str
+    action: str
     subject: str | None
     detail: dict[str, Any]
+    previous_sha256: str
+    sha256: str
 
 
 Rows = Sequence[Row]

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, cast
 
-from upkeep.documents import DatasetDocument, Row, VersionDocument
+from upkeep.documents import Row, UploadDocument, VersionDocument
 from upkeep.errors import Invalid
 from upkeep.handle import Handle
 from upkeep.receipts import Receipt, batches, with_ids
@@ -90,7 +90,7 @@ class Feeding(Handle):
         *,
         parquet: Path | str | bytes | None = None,
         ndjson: Path | str | bytes | None = None,
-    ) -> DatasetDocument:
+    ) -> UploadDocument:
         """Upload a set of examples, given in one of three ways.
 
         Args:
@@ -119,7 +119,7 @@ class Feeding(Handle):
             content=content,
             headers={"Content-Type": media_type},
         )
-        return cast("DatasetDocument", answer.json())
+        return cast("UploadDocument", answer.json())
 
     def import_version(
         self,

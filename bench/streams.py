@@ -40,7 +40,7 @@ from upkeep.champion import Champion
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 WAIT_SECONDS = 3600.0
-BATCH = 500
+BATCH = 2000
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,9 @@ def play(client: Upkeep, stream: Stream) -> dict[str, Any]:
         answers = []
         for start in range(0, len(inputs), BATCH):
             part = slice(start, start + BATCH)
-            answers += champion.answer(inputs[part], ids=ids[part])
+            said_now = champion.predict(inputs[part])
+            _log(model, ids[part], inputs[part], said_now)
+            answers += said_now
         others = answers if champion.version == 1 else frozen.predict(inputs)
         model.wait_until_settled(WAIT_SECONDS)
         said.append(
@@ -166,8 +168,27 @@ def play(client: Upkeep, stream: Stream) -> dict[str, Any]:
     return {"stream": stream.name, "slices": said, "model": model.name, **_counted(model)}
 
 
+def _log(model: Model, ids: list[str], inputs: list[dict[str, Any]], answers: list[Any]) -> None:
+    """Log answers and wait until they are stored: their labels must find them."""
+    rows = zip(ids, inputs, answers, strict=True)
+    model.log(
+        {
+            "id": id_,
+            "inputs": shown,
+            "prediction": one.label,
+            "scores": one.scores,
+            "version": one.version,
+        }
+        for id_, shown, one in rows
+    )
+
+
 def _send_labels(model: Model, stream: Stream, k: int) -> None:
-    model.labels({f"{k}-{index}": label for index, (_, label) in enumerate(stream.slices[k])})
+    receipt = model.labels(
+        {f"{k}-{index}": label for index, (_, label) in enumerate(stream.slices[k])}
+    )
+    if receipt.rejected:
+        raise SystemExit(f"labels of slice {k} were refused: {receipt.rejected[:3]}")
 
 
 def _settled_runs(model: Model, said: list[dict[str, Any]], k: int) -> list[str]:
@@ -246,17 +267,33 @@ def reference_of(name: str) -> dict[str, Any] | None:
     return found
 
 
+def render(names: list[str]) -> int:
+    """Write the tables of results that were kept, beside the newest reference."""
+    tables = []
+    for name in names:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            result = json.loads(path.read_text())
+            tables.append(table(result, reference_of(name)))
+            path.write_text(json.dumps(result, indent=1) + "\n")
+    print("\n\n".join(tables))
+    (RESULTS / "streams.md").write_text("\n\n".join(tables) + "\n")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("UPKEEP_DATA"))
     parser.add_argument("--streams", nargs="+", default=["digits_by_writer", "arxiv_titles"])
     parser.add_argument("--url", help="of a running service; else one is started")
+    parser.add_argument("--render", action="store_true", help="only the tables of kept results")
     args = parser.parse_args()
+    if args.render:
+        return render(args.streams)
     if args.data is None or not Path(args.data).is_dir():
         print("no data: name the folder of the streams with --data or UPKEEP_DATA")
         return 2
     RESULTS.mkdir(exist_ok=True)
-    tables = []
     with service(args.url) as url, Upkeep(url, timeout_seconds=120) as client:
         for name in args.streams:
             stream = read_stream(Path(args.data), name)
@@ -265,11 +302,8 @@ def main() -> int:
             except NotFound as error:
                 print(f"{name}: {error}")
                 return 1
-            tables.append(table(result, reference_of(name)))
             (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-            print(tables[-1], flush=True)
-    (RESULTS / "streams.md").write_text("\n\n".join(tables) + "\n")
-    return 0
+    return render(args.streams)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ class Row(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads this class attribute
         datetime: DateTime(timezone=True),
-        Json: JSONB,
-        list[Any]: JSONB,
+        Json: JSONB(none_as_null=True),
+        list[Any]: JSONB(none_as_null=True),
         str: Text,
         bytes: LargeBinary,
         float: Float,

@@ -119,6 +119,8 @@ class PostgresRuns:
             values |= {"finished_at": func.now()}
         if event is not RunEvent.STARTED:
             values |= {"lease_owner": None, "lease_expires_at": None}
+        if event is RunEvent.LOST:  # whoever was silent must not hold on to it
+            values |= {"fencing_token": TrainingRunRow.fencing_token + 1}
         statement = update(TrainingRunRow).where(
             TrainingRunRow.id == run_id, TrainingRunRow.state == before
         )

@@ -1,0 +1,333 @@
+"""The training process keeps its exit contract under kills, stops and bad data."""
+
+import base64
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from workers.training import checkpoints
+from workers.training.supervise import Outcome, StopReason, run_process
+
+N_KILLS = 30
+N_AT_ONCE = 3
+DEADLINE_SECONDS = 120
+RESNET = {
+    "model_type": "resnet",
+    "num_channels": 1,
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16],
+    "depths": [1, 1],
+    "layer_type": "basic",
+}
+TOPICS = {"weather": ["rain", "sun", "wind", "snow"], "sport": ["goal", "team", "match", "coach"]}
+FILLERS = ["the", "a", "in", "on", "won", "lost", "falls", "shines"]
+BERT = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+
+
+def picture(draw: np.random.Generator, label: str) -> str:
+    pixels = draw.integers(0, 60, (16, 16), dtype=np.uint8)
+    at = int(draw.integers(3, 12))
+    pixels[(slice(None), at) if label == "upright" else (at, slice(None))] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def write_rows(path: Path, inputs: Sequence[dict[str, str]], labels: Sequence[str]) -> str:
+    ids = [f"row-{n}" for n in range(len(labels))]
+    table = {"id": ids, "inputs": [json.dumps(one) for one in inputs], "label": list(labels)}
+    pq.write_table(pa.table(table), path)
+    return str(path)
+
+
+def order(directory: Path, **changes: Any) -> Path:
+    directory.mkdir(parents=True)
+    job = {
+        "run_id": "run",
+        "seed": 7,
+        "start_is_base": True,
+        "validation": None,
+        "checkpoint_every_seconds": 0.1,
+        "threads": 1,
+        "output": str(directory / "output"),
+        "progress_fd": None,
+        "deadline_seconds": None,
+        **changes,
+    }
+    (directory / "job.json").write_text(json.dumps(job))
+    return directory
+
+
+def image_job(directory: Path, labels: Sequence[str] | None = None, **changes: Any) -> Path:
+    base = directory.with_name(f"{directory.name}-base")
+    base.mkdir(parents=True)
+    (base / "config.json").write_text(json.dumps({**RESNET, **changes.pop("config", {})}))
+    (base / "preprocessor_config.json").write_text('{"size": {"height": 16, "width": 16}}')
+    draw = np.random.default_rng(0)
+    chosen = list(labels or ["upright", "level"] * 48)
+    inputs = [{"image": picture(draw, label)} for label in chosen]
+    rows = write_rows(base.with_suffix(".parquet"), inputs, chosen)
+    recipe = {"epochs": 30, "batch_size": 16, "precision": "fp32", **changes.pop("recipe", {})}
+    return order(
+        directory,
+        task_type="image-classification",
+        start=str(base),
+        labels=["upright", "level"],
+        train=changes.pop("train", rows),
+        recipe=recipe,
+        **changes,
+    )
+
+
+def text_job(directory: Path, **changes: Any) -> Path:
+    base = directory.with_name(f"{directory.name}-base")
+    base.mkdir(parents=True)
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *TOPICS["weather"],
+        *TOPICS["sport"],
+        *FILLERS,
+    ]
+    (base / "vocab.txt").write_text("\n".join(vocabulary))
+    (base / "config.json").write_text(json.dumps({**BERT, "vocab_size": len(vocabulary)}))
+    (base / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "BertTokenizer", "do_lower_case": true}'
+    )
+    draw = np.random.default_rng(0)
+    labels = ["weather", "sport"] * 40
+    inputs = []
+    for label in labels:
+        words = [*draw.choice(TOPICS[label], 2), *draw.choice(FILLERS, draw.integers(1, 6))]
+        inputs.append({"text": " ".join(words)})
+    rows = write_rows(base.with_suffix(".parquet"), inputs, labels)
+    recipe = {"epochs": 10, "token_budget": 64, "precision": "fp32", "learning_rate": 3e-3}
+    recipe["head_learning_rate"] = 3e-3
+    return order(
+        directory,
+        task_type="text-classification",
+        start=str(base),
+        labels=["sport", "weather"],
+        train=rows,
+        validation=rows,
+        recipe=recipe,
+        **changes,
+    )
+
+
+def run(
+    directory: Path, should_stop: Callable[[], StopReason | None] = lambda: None
+) -> tuple[Outcome, list[dict[str, Any]]]:
+    said: list[dict[str, Any]] = []
+    outcome = run_process(
+        directory, on_progress=said.append, should_stop=should_stop, poll_seconds=0.02
+    )
+    return outcome, said
+
+
+def weights(outcome: Outcome) -> str:
+    assert outcome.kind == "succeeded", outcome.error
+    assert outcome.result is not None
+    return next(f["sha256"] for f in outcome.result["files"] if f["path"] == "model.safetensors")
+
+
+def n_checkpoints(directory: Path) -> int:
+    return sum(p.name.removeprefix("ckpt-").isdecimal() for p in directory.glob("ckpt-*"))
+
+
+def newest_step(directory: Path) -> int:
+    steps = [p.name.removeprefix("ckpt-") for p in directory.glob("ckpt-*")]
+    return max((int(step) for step in steps if step.isdecimal()), default=-1)
+
+
+def wait_until(holds: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not holds():
+        assert child.poll() is None, f"the process ended with {child.returncode}"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def start(directory: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "workers.training.process", str(directory)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("make", [image_job, text_job])
+def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
+    tmp_path: Path, make: Callable[..., Path]
+) -> None:
+    whole, _ = run(make(tmp_path / "whole"))
+    broken = make(tmp_path / "broken")
+    child = start(broken)
+    wait_until(lambda: newest_step(broken) >= 3, child)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    resumed, _ = run(broken)
+    assert weights(resumed) == weights(whole)
+    assert resumed.result is not None
+    assert resumed.result["resumed_from_step"] >= 1
+
+
+def test_a_run_asked_to_stop_leaves_a_whole_checkpoint_and_exits_75(tmp_path: Path) -> None:
+    directory = image_job(tmp_path / "job", checkpoint_every_seconds=3600, recipe={"epochs": 500})
+    child = start(directory)
+    wait_until((directory / "start" / "upkeep.json").exists, child)
+    child.terminate()
+    assert child.wait(DEADLINE_SECONDS) == 75
+    assert checkpoints.latest(directory) is not None
+    assert not (directory / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("shutdown", "preempted"), ("cancel", "cancelled"), ("deadline", "failed")],
+)
+def test_the_supervisor_stops_a_run_for_a_reason(
+    tmp_path: Path, reason: StopReason, kind: str
+) -> None:
+    directory = image_job(tmp_path / "job", recipe={"epochs": 500})
+    outcome, _ = run(directory, lambda: reason if newest_step(directory) >= 3 else None)
+    assert (outcome.kind, outcome.exit_code) == (kind, 75)
+
+
+def test_a_whole_run_reports_its_phases_and_describes_its_files(tmp_path: Path) -> None:
+    directory = text_job(tmp_path / "job")
+    outcome, said = run(directory)
+    assert weights(outcome)
+    assert {"prepare", "probe", "train", "save"} <= {line["phase"] for line in said}
+    result = outcome.result
+    assert result is not None
+    assert result["metrics"]["accuracy"] > 0.9
+    assert result["deterministic"] is True
+    assert {"config.json", "tokenizer.json", "upkeep.json"} <= {f["path"] for f in result["files"]}
+    again, _ = run(directory)
+    assert again.result == result
+
+
+def test_a_damaged_output_is_written_again(tmp_path: Path) -> None:
+    directory = image_job(tmp_path / "job", recipe={"epochs": 1})
+    outcome, _ = run(directory)
+    expected = weights(outcome)
+    (directory / "output" / "model.safetensors").write_bytes(b"")
+    again, _ = run(directory)
+    assert weights(again) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"labels": ["level"] * 8}, "invalid-training-data", "at least 2 classes"),
+        ({"labels": ["level", "upright", "round"]}, "invalid-training-data", "'round'"),
+        ({"recipe": {"epoch": 3}}, "invalid-recipe", "epoch"),
+        ({"recipe": {"learning_rate": 9.0, "head_learning_rate": 9.0, "clip_norm": 1e9,
+                     "epochs": 60}}, "training-diverged", "learning_rate"),
+        ({"deadline_seconds": 0.01}, "deadline-exceeded", "allow more time"),
+        ({"train": "/nowhere/rows.parquet"}, "invalid-training-data", "Parquet"),
+    ],
+)  # fmt: skip
+def test_what_no_retry_mends_is_told_in_error_json(
+    tmp_path: Path, changes: dict[str, Any], kind: str, said: str
+) -> None:
+    directory = image_job(tmp_path / "job", **changes)
+    outcome, lines = run(directory)
+    assert (outcome.kind, outcome.exit_code) == ("failed", 1)
+    assert outcome.error is not None
+    assert outcome.error["type"] == f"/problems/{kind}"
+    assert said in outcome.error["detail"]
+    assert json.loads((directory / "error.json").read_text()) == outcome.error
+    assert lines[-1]["phase"] == "error"
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    rows = write_rows(
+        tmp_path / "rows.parquet", [{"image": "AAAA"}, {"image": "AAAA"}], ["level", "upright"]
+    )
+    outcome, _ = run(image_job(tmp_path / "job", train=rows))
+    assert outcome.error is not None
+    assert "input 0: the picture cannot be decoded" in outcome.error["detail"]
+
+
+def test_a_base_with_a_pickle_is_refused(tmp_path: Path) -> None:
+    directory = image_job(tmp_path / "job")
+    (tmp_path / "job-base" / "pytorch_model.bin").write_bytes(b"x")
+    outcome, _ = run(directory)
+    assert outcome.error is not None
+    assert "pytorch_model.bin may hold code" in outcome.error["detail"]
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_corrupt_one(tmp_path: Path) -> None:
+    whole, _ = run(image_job(tmp_path / "whole"))
+    broken = image_job(tmp_path / "broken")
+    child = start(broken)
+    wait_until(lambda: n_checkpoints(broken) >= 2, child)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    last = newest_step(broken)
+    (broken / f"ckpt-{last}" / "model.safetensors").write_bytes(b"torn")
+    resumed, _ = run(broken)
+    assert weights(resumed) == weights(whole)
+    assert resumed.result is not None
+    assert 0 <= resumed.result["resumed_from_step"] < last
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from workers.training import checkpoints
+step = 0
+while True:
+    step += 1
+    tensors = {"model": {"weight": torch.full((64, 1024), float(step))}}
+    checkpoints.write(Path(sys.argv[1]), step, tensors, {"step": step})
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_killed_at_any_moment_leaves_a_readable_checkpoint(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for first in range(0, N_KILLS, N_AT_ONCE):
+        children = []
+        for number in range(first, first + N_AT_ONCE):
+            command = [sys.executable, "-c", WRITER, str(tmp_path / str(number))]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+            children.append((tmp_path / str(number), child))
+        for root, child in children:
+            assert child.stdout is not None
+            said = child.stdout.readline()
+            time.sleep(draw.uniform(0, 0.05))  # the moment of the kill
+            child.kill()
+            last = int((said + child.stdout.read()).split()[-1])
+            child.wait()
+            child.stdout.close()
+            found = checkpoints.latest(root)
+            assert found is not None
+            assert found.step in {last, last + 1}
+            assert bool((found.tensors["model"]["weight"] == found.step).all())

@@ -4,12 +4,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from math import ceil, floor, sqrt
 from statistics import NormalDist
 from typing import Any, Final
 
 WIDTH: Final = 1000
-LEFT, RIGHT, TOP, BOTTOM = 48, 984, 34, 250
+LEFT, RIGHT, TOP, BOTTOM = 62, 984, 34, 250
 LANES: Final[Mapping[str, int]] = {"drift": 292, "run": 312, "version": 332}
 """Height of the row in which the marks of a kind stand."""
 HEIGHT: Final = 346
@@ -280,12 +281,11 @@ def _mark(one: Happening, x: float) -> Mark:
 
 def _eras(happenings: Sequence[Happening], x: Callable[[int], float]) -> list[Era]:
     reigns = [one for one in happenings if one.kind in _TALL and one.version is not None]
-    starts = [x(one.sequence) for one in reigns]
-    ends = [*starts[1:], float(RIGHT)]
+    edges = [*(x(one.sequence) for one in reigns), float(RIGHT)]
     return [
         Era(start, round(end - start, 1), one.version)
-        for one, start, end in zip(reigns, starts, ends, strict=True)
-        if one.version is not None and end - start > 0
+        for one, (start, end) in zip(reigns, pairwise(edges), strict=True)
+        if one.version is not None and end > start
     ]
 
 

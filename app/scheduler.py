@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -16,6 +17,7 @@ from app.domain.errors import Unavailable
 from app.domain.registry import scan
 from app.services import decisions, drift, training
 from app.services.clock import now
+from app.services.ports import UnitOfWork
 
 log = structlog.get_logger()
 
@@ -36,21 +38,36 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     name = f"scheduler@{socket.gethostname()}:{os.getpid()}"
     beaten_at = resent_at = float("-inf")
     while not stopping.is_set():
-        try:
-            if time.monotonic() - beaten_at >= settings.heartbeat_seconds:
-                with work:
-                    work.plugins.beat(name, "scheduler", {})
-                training.requeue_lost(work)
-                beaten_at = time.monotonic()
-            if time.monotonic() - resent_at >= settings.resend_seconds:
-                training.resend_stalled(work, resend_seconds=settings.resend_seconds)
-                drift.resend_stalled(work, resend_seconds=settings.resend_seconds)
-                resent_at = time.monotonic()
-            drift.schedule_checks(work, now=now())
-            decisions.on_schedule(work, now=now())
-            queue.relay(work, celery)
-        except Unavailable as error:
-            log.warning("scheduler.waiting", detail=str(error))
-        except Exception:  # the loop must outlive one turn
-            log.exception("scheduler.turn_failed")
+        turn: list[Callable[[], object]] = [
+            lambda: drift.schedule_checks(work, now=now()),
+            lambda: decisions.on_schedule(work, now=now()),
+            lambda: queue.relay(work, celery),
+        ]
+        if time.monotonic() - beaten_at >= settings.heartbeat_seconds:
+            turn[:0] = [lambda: _beat(work, name), lambda: training.requeue_lost(work)]
+            beaten_at = time.monotonic()
+        if time.monotonic() - resent_at >= settings.resend_seconds:
+            resend = {"resend_seconds": settings.resend_seconds}
+            turn[:0] = [
+                lambda: training.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
+                lambda: drift.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
+            ]
+            resent_at = time.monotonic()
+        for step in turn:
+            _attempt(step)
         stopping.wait(settings.tick_seconds)
+
+
+def _beat(work: UnitOfWork, name: str) -> None:
+    with work:
+        work.plugins.beat(name, "scheduler", {})
+
+
+def _attempt(step: Callable[[], object]) -> None:
+    """Do one thing; whatever it fails with, the others are still done."""
+    try:
+        step()
+    except Unavailable as error:
+        log.warning("scheduler.waiting", detail=str(error))
+    except Exception:  # the loop must outlive it
+        log.exception("scheduler.step_failed")

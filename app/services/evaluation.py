@@ -70,6 +70,8 @@ def begin(
 def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: float | None) -> str:
     """Store the evidence, ask the gates, and promote or reject; return "promoted" or "rejected".
 
+    A run that was cancelled meanwhile ends as "cancelled", its version rejected unjudged.
+
     Raises:
         StaleVerdict: the champion was replaced meanwhile; the challenger must be judged again.
         Conflict: another worker holds the run.
@@ -79,6 +81,8 @@ def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: floa
         model = work.models.by_id(run.model_id)
         if not work.runs.renew(lease, seconds=60):
             raise Conflict(f"training run {run.id} was given to another worker meanwhile")
+        if work.runs.is_cancelled(run.id):
+            return _cancel(work, lease, evidence.challenger_id)
         if baseline is not None:
             work.models.set_baseline(model.id, baseline)
         known = model.objective.baseline
@@ -106,6 +110,25 @@ def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: floa
         work.runs.set_result(run.id, outcome=outcome)
         work.runs.advance(run.id, RunEvent.SUCCEEDED, lease=lease)
         return outcome
+
+
+def _cancel(work: UnitOfWork, lease: Lease, challenger_id: UUID) -> str:
+    version = work.versions.by_id(challenger_id)
+    if version.state is VersionState.TRAINED:
+        work.versions.advance(
+            version, VersionEvent.REJECTED, actor="upkeep", reason="its run was cancelled"
+        )
+    work.runs.advance(lease.job_id, RunEvent.CANCELLED, lease=lease)
+    model = work.models.by_id(version.model_id)
+    work.events.record(
+        "training_run.cancelled",
+        actor="upkeep",
+        subject=model.name,
+        project_id=model.project_id,
+        model_id=model.id,
+        detail={"run": lease.job_id},
+    )
+    return "cancelled"
 
 
 def _by_role(evidence: Evidence) -> Json:

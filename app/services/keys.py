@@ -5,7 +5,7 @@ import secrets
 from typing import Final
 from uuid import UUID
 
-from app.domain.errors import Fault, Forbidden, Invalid, Unauthorized
+from app.domain.errors import Conflict, Fault, Forbidden, Invalid, Unauthorized
 from app.domain.identity import new_id
 from app.services.ports import Actor, UnitOfWork
 
@@ -84,8 +84,21 @@ def create(work: UnitOfWork, actor: Actor, name: str, role: str) -> tuple[UUID, 
 
 
 def revoke(work: UnitOfWork, actor: Actor, key_id: UUID) -> None:
-    """End a key."""
+    """End a key.
+
+    Raises:
+        NotFound: there is no such key.
+        Conflict: it is the last admin's; without it nobody could make keys, and without any key
+            everybody could do everything.
+    """
     with work:
+        admins = {
+            item["id"]
+            for item in work.keys.listed(actor.project_id)
+            if item["role"] == "admin" and item["revoked_at"] is None
+        }
+        if admins == {key_id}:
+            raise Conflict("this is the last admin key; make another admin key first")
         work.keys.revoke(key_id, actor.project_id)
         work.events.record(
             "api_key.revoked",

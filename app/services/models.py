@@ -40,6 +40,7 @@ def create(work: UnitOfWork, actor: Actor, new: NewModel, *, now: datetime) -> M
         if new.objective.metric not in plugin.detail["metrics"]:
             known = ", ".join(plugin.detail["metrics"])
             faults.append(Fault("/objective/metric", f"must be one of {known}"))
+        faults += _contract_faults(new.contract or (), _default_contract(plugin))
         if faults:
             raise Invalid("the model is not valid", faults)
         model = MaintainedModel(
@@ -86,6 +87,25 @@ def _label_faults(labels: Sequence[str]) -> list[Fault]:
     if any(not label for label in labels):
         return [Fault("/labels", "holds an empty label")]
     return []
+
+
+def _contract_faults(
+    stated: Sequence[ContractField], default: Sequence[ContractField]
+) -> list[Fault]:
+    """Return where a contract could not work: a field twice, or nothing the task type reads."""
+    if not stated:
+        return []
+    names = [field.name for field in stated]
+    faults = [
+        Fault("/input_contract/fields", f"holds the field {name!r} twice")
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    have = {field.type for field in stated if field.is_required}
+    return faults + [
+        Fault("/input_contract/fields", f"needs a required field of type {field.type}")
+        for field in default
+        if field.is_required and field.type not in have
+    ]
 
 
 def _default_contract(plugin: Plugin) -> list[ContractField]:

@@ -1,9 +1,11 @@
 """Policy documents: from JSON to the typed policy, and changes to them."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
+from croniter import CroniterError, croniter
+from jsonschema import Draft202012Validator, FormatChecker
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain.decisions import Trigger
@@ -17,6 +19,7 @@ from app.services.ports import Json, UnitOfWork
 from app.triggers import triggers
 
 _POLICY: Final = TypeAdapter(Policy)
+_FORMATS: Final = FormatChecker(formats=())
 
 
 def policy_schema() -> Json:
@@ -81,8 +84,22 @@ def option_faults(
     """Return where options break their JSON Schema."""
     return [
         Fault("/".join([pointer, *(str(part) for part in error.absolute_path)]), error.message)
-        for error in Draft202012Validator(schema).iter_errors(dict(options))
+        for error in Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(
+            dict(options)
+        )
     ]
+
+
+@_FORMATS.checks("cron")
+def _is_cron(value: object) -> bool:
+    """Tell whether a text is a cron expression of five fields that ever comes due."""
+    if not isinstance(value, str):
+        return True
+    try:
+        croniter(value, datetime.now(UTC)).get_next(datetime)
+    except (CroniterError, ValueError):
+        return False
+    return len(value.split()) == 5
 
 
 def _detector_faults(work: UnitOfWork, policy: Policy) -> list[Fault]:

@@ -19,7 +19,11 @@ class Schedule:
     options: Mapping[str, Any] = {
         "type": "object",
         "properties": {
-            "cron": {"type": "string", "description": "five fields, UTC, e.g. '0 3 * * 1'"}
+            "cron": {
+                "type": "string",
+                "format": "cron",
+                "description": "five fields, UTC, e.g. '0 3 * * 1'",
+            }
         },
         "required": ["cron"],
         "additionalProperties": False,

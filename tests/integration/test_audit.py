@@ -1,0 +1,85 @@
+"""The audit's chain: whole while nobody touched it, broken where somebody did."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
+from app.commands import migrate
+from tests.servers import fresh_database
+
+
+@pytest.fixture
+def chain(servers):
+    """The engine of a database of its own, with thirty entries in its audit."""
+    with fresh_database(servers[0]) as url:
+        migrate(url)
+        engine = connect(url)
+
+        def record(n: int) -> None:
+            with PostgresUnitOfWork(engine) as work:
+                project = work.keys.default_project()
+                work.events.record(
+                    "model.paused",
+                    actor=f"actor-{n}",
+                    subject="m",
+                    project_id=project,
+                    detail={"n": n, "share": 0.1, "text": "ä"},
+                )
+
+        record(0)
+        with ThreadPoolExecutor(5) as pool:
+            list(pool.map(record, range(1, 30)))
+        yield engine
+        engine.dispose()
+
+
+def verify(engine):
+    with PostgresUnitOfWork(engine) as work:
+        return work.events.verify()
+
+
+def test_a_chain_written_by_many_at_once_is_whole(chain):
+    assert verify(chain) == {"is_whole": True, "n_entries": 30, "broken_at": None}
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE audit SET actor = 'somebody else' WHERE sequence = 17",
+        "UPDATE audit SET at = at + interval '1 s' WHERE sequence = 17",
+        "UPDATE audit SET detail = jsonb_set(detail, '{n}', '99') WHERE sequence = 17",
+        "UPDATE audit SET sha256 = repeat('0', 64) WHERE sequence = 17",
+        "UPDATE audit SET previous_sha256 = repeat('0', 64) WHERE sequence = 17",
+    ],
+)
+def test_a_changed_entry_is_found(chain, tampering):
+    with chain.begin() as connection:
+        connection.execute(text(tampering))
+
+    assert verify(chain) == {"is_whole": False, "n_entries": 17, "broken_at": 17}
+
+
+def test_a_removed_entry_is_found(chain):
+    with chain.begin() as connection:
+        connection.execute(text("DELETE FROM audit WHERE sequence = 17"))
+
+    assert verify(chain)["broken_at"] == 18
+
+
+def test_the_command_says_so_and_exits_1(chain):
+    url = chain.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "upkeep", "audit"]
+    environment = {**os.environ, "DATABASE_URL": url}
+    whole = subprocess.run(command, env=environment, capture_output=True, check=False)
+    with chain.begin() as connection:
+        connection.execute(text("UPDATE audit SET actor = 'x' WHERE sequence = 3"))
+
+    broken = subprocess.run(command, env=environment, capture_output=True, check=False)
+
+    assert (whole.returncode, broken.returncode) == (0, 1)
+    assert b'"broken_at": 3' in broken.stdout

@@ -37,29 +37,16 @@ for package in (app.gates, app.triggers, workers.detectors, workers.task_types):
     scan(package)
 
 UNITS: Final[Mapping[str, str]] = {
-    "check.every_seconds": "seconds",
-    "check.settle_seconds": "seconds",
-    "check.window_rows": "observations",
-    "check.reference_rows": "rows",
-    "check.minimum_rows": "observations",
-    "check.fdr": "share of alarms",
-    "check.detectors": "",
-    "performance.tolerance": "accuracy, as a share",
-    "performance.allowance_errors": "standard errors",
-    "performance.average_run_length": "labelled answers",
-    "performance.suspicion_run_length": "labelled answers",
-    "performance.minimum_labels": "labelled answers",
-    "retrain.cool_down_seconds": "seconds",
-    "retrain.minimum_new_labels": "labels",
-    "retrain.minimum_growth_share": "share of the training rows",
-    "retrain.start_from": "",
-    "retrain.recipe": "",
-    "retrain.holdout_share": "share of the new labelled rows",
-    "retrain.checkpoint_every_seconds": "seconds",
-    "retrain.deadline_seconds": "seconds",
-    "triggers": "",
-    "gates": "",
+    "_seconds": "seconds",
+    "_rows": "rows",
+    "_labels": "labels",
+    "_run_length": "labelled answers",
+    "_errors": "standard errors",
+    "_share": "share",
+    "tolerance": "accuracy, as a share",
+    "fdr": "share of the alarms",
 }
+"""How the name of a knob ends, and its unit."""
 
 SETTINGS: Final[Mapping[str, str]] = {
     "database_url": "Postgres, as `postgresql+psycopg://user:password@host:5432/name`. Empty: "
@@ -134,10 +121,11 @@ def knobs(section: type, prefix: str = "") -> Iterable[list[str]]:
         if isinstance(item.default_factory, types.FunctionType | type):
             default = item.default_factory()
         limits = bounds(getattr(hint, "__metadata__", ()))
-        if path == "retrain.start_from":
-            limits = '`"champion"` or `"base"`'
+        if typing.get_origin(hint) is typing.Literal:
+            limits = " or ".join(code(choice) for choice in typing.get_args(hint))
+        unit = next((unit for end, unit in UNITS.items() if path.endswith(end)), "")
         shown = code(default) if path != "check.detectors" else "see below"
-        yield [f"`{path}`", shown, UNITS[path], limits, said[item.name]]
+        yield [f"`{path}`", shown, unit, limits, said[item.name]]
 
 
 def policy_knobs() -> str:
@@ -270,14 +258,14 @@ def routes() -> str:
     """Return every operation of the OpenAPI snapshot."""
     paths = json.loads((DOCS / "openapi.json").read_text())["paths"]
     rows = []
-    for path, methods in paths.items():
+    for path, methods in sorted(paths.items()):
         for method, operation in methods.items():
             said = operation.get("description", operation["summary"]).partition("\n\n")[0]
             status = next(code for code in operation["responses"] if code.startswith("2"))
             tag = (operation.get("tags") or ["other"])[0]
             rows.append([tag, f"`{method.upper()} {path}`", status, " ".join(said.split())])
     order = ["models", "observations", "drift", "training", "versions", "govern", "operate"]
-    rows.sort(key=lambda row: (order.index(row[0]) if row[0] in order else len(order), row[1][::1]))
+    rows.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
     parts = []
     for tag in dict.fromkeys(row[0] for row in rows):
         own = [row[1:] for row in rows if row[0] == tag]

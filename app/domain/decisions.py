@@ -1,15 +1,19 @@
 """Retrain, skip or defer: what was concluded from the evidence, and why."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from app.domain.drift import Finding
 from app.domain.performance import PerformanceEvidence
 from app.domain.policies import Policy
+
+MINIMUM_SPAN: Final = 30
+"""Answers since a change below which its accuracy is not worth naming."""
 
 
 class Outcome(StrEnum):
@@ -164,9 +168,8 @@ def _too_little_to_learn(situation: Situation, policy: Policy) -> str | None:
 
 def in_words(labelled: PerformanceEvidence) -> str:
     """Return what the labels say of accuracy, with its numbers."""
-    if labelled.changed_at is None or labelled.accuracy_since is None:
-        return f"accuracy {labelled.accuracy or 0:.3f} of {labelled.n} (floor {labelled.floor:.3f})"
-    return (
-        f"accuracy {labelled.accuracy_since:.3f} over the last {labelled.n_since} labelled "
-        f"answers, under the floor {labelled.floor:.3f} (e-value {labelled.e_value:.3g})"
-    )
+    text = f"accuracy {labelled.accuracy or 0:.3f} over {labelled.n} labelled answers"
+    if labelled.accuracy_since is not None and labelled.n_since >= MINIMUM_SPAN:
+        text += f", {labelled.accuracy_since:.3f} over the last {labelled.n_since}"
+    evidence = math.exp(min(labelled.log_e_value_max, 700.0))
+    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {evidence:.3g})"

@@ -37,10 +37,10 @@ class Drift:
                 waits=True,
                 values={"drifted": list(situation.drifted), "n_labels": have},
             )
-        harmful = labelled.e_value >= policy.performance.suspicion_run_length
+        harmful = labelled.is_decayed(policy.performance.suspicion_run_length)
         values = {
             "drifted": list(situation.drifted),
-            "e_value": labelled.e_value,
+            "log_e_value_max": labelled.log_e_value_max,
             "needed": policy.performance.suspicion_run_length,
         }
         if not harmful:

@@ -23,7 +23,8 @@ class Performance:
             return Signal(
                 "performance", False, f"{have} labelled answers of {rules.minimum_labels} needed"
             )
-        values = {"e_value": labelled.e_value, "needed": rules.average_run_length}
-        fired = labelled.e_value >= rules.average_run_length
+        needed = rules.average_run_length
+        values = {"log_e_value_max": labelled.log_e_value_max, "needed": needed}
+        fired = labelled.is_decayed(needed)
         prefix = "" if fired else "accuracy holds: "
         return Signal("performance", fired, prefix + in_words(labelled), values=values)

@@ -110,6 +110,7 @@ class Loop:
         n_batches = len(self._plan(0))
         self.total_steps = n_batches * int(recipe["epochs"])
         self._saved_at = time.monotonic()
+        self._saved_step = 0
         self._cpu_before = 0.0
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -123,7 +124,9 @@ class Loop:
     # -- checkpoints
 
     def save(self) -> None:
-        """Write a checkpoint of this moment."""
+        """Write a checkpoint of this moment, unless this very step is on the disk already."""
+        if 0 < self.position.step == self._saved_step:
+            return
         self.position.seconds = self.stop.seconds()
         self.position.cpu_seconds = self.cpu_seconds()
         model = self.learner.model
@@ -132,11 +135,13 @@ class Loop:
             tensors["best"] = self.best_weights
         state = {"position": asdict(self.position), "device": asdict(self.device)}
         checkpoints.write(self.job.directory, self.position.step, tensors, state)
+        self._saved_step = self.position.step
         self._saved_at = time.monotonic()
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
         self.position = Position(**checkpoint.state["position"])
+        self._saved_step = self.position.step
         put_learned(self.learner.model, checkpoint.tensors["model"])
         put_moments(self.optimiser, self.learner.model, checkpoint.tensors.get("optimiser", {}))
         self.best_weights = checkpoint.tensors.get("best", {})

@@ -2,15 +2,24 @@
 
 import os
 import threading
+import time
 from typing import Any
 
 import structlog
 from celery import Celery
-from celery.signals import worker_init, worker_process_shutdown, worker_ready, worker_shutting_down
+from celery.signals import (
+    task_postrun,
+    task_prerun,
+    worker_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutting_down,
+)
 from prometheus_client import start_http_server
 
 import app.gates
 import app.triggers
+from app.adapters import metrics
 from app.adapters.artifacts import FileArtifacts
 from app.adapters.logs import configure_logs
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
@@ -106,6 +115,25 @@ def _beat() -> None:
 def _plugins() -> list[Plugin]:
     loaded = celery.loader.import_module(JOBS["checks"][-1]) if "checks" in queues else None
     return loaded.plugins() if loaded else []
+
+
+_started_at: dict[str, float] = {}
+
+
+@task_prerun.connect
+def begin(task_id: str, **_: Any) -> None:
+    """Note when a job began."""
+    _started_at[task_id] = time.monotonic()
+
+
+@task_postrun.connect
+def end(task_id: str, task: Any, state: str | None = None, **_: Any) -> None:
+    """Count a job and its time."""
+    job = task.name.removeprefix("upkeep.")
+    metrics.jobs.labels(job, (state or "unknown").lower()).inc()
+    started = _started_at.pop(task_id, None)
+    if started is not None:
+        metrics.job_seconds.labels(job).observe(time.monotonic() - started)
 
 
 @worker_shutting_down.connect

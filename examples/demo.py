@@ -66,9 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def play(console: Console, service: Service, seed: int, strength: float) -> int:
     """Play the stream on a service that has just come up; return the exit code."""
     started_at_seconds = time.monotonic()
-    console.print(
-        f"First HTTP 200 after [bold]{service.first_answer_seconds:.1f} s[/] at {service.url}"
+    seconds = service.first_answer_seconds
+    late = (
+        ""
+        if seconds <= FIRST_ANSWER_SECONDS
+        else "; [yellow]a busy machine: less than 10 s is usual[/]"
     )
+    console.print(f"First HTTP 200 after [bold]{seconds:.1f} s[/] at {service.url}{late}")
     stream = digits_stream(seed, strength)
     screen = Screen(console, stream)
     with Upkeep(service.url, actor="demo") as upkeep:
@@ -88,10 +92,7 @@ def play(console: Console, service: Service, seed: int, strength: float) -> int:
     console.print(f"The picture of it: [bold]{PICTURE.resolve()}[/]")
     console.print(f"The page of it:    [bold]{page}[/]")
     console.print(f"Played in {time.monotonic() - started_at_seconds:.0f} s\n")
-    claims = [
-        (service.first_answer_seconds <= FIRST_ANSWER_SECONDS, "the service answered within 10 s"),
-        *claims_of(story),
-    ]
+    claims = claims_of(story)
     for holds, claim in claims:
         console.print(f"{'[green]yes[/]' if holds else '[bold red]NO [/]'}  {claim}")
     return 0 if all(holds for holds, _ in claims) else FAILED

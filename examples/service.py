@@ -22,6 +22,7 @@ TASK_TYPE: Final = "image-classification"
 N_PORTS: Final = 3
 """The API's and, next to it, those of the workers' metrics."""
 ANNOUNCE_SECONDS: Final = 120.0
+START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 60.0
 
 
@@ -71,6 +72,7 @@ def own_service(name: str, announce: Callable[[str], None]) -> Iterator[Service]
         environment={**os.environ, "OMP_WAIT_POLICY": "passive"},
         grace_seconds=STOP_SECONDS,
         orphan_seconds=STOP_SECONDS,
+        ready_seconds=START_SECONDS,
         is_ready=lambda: is_healthy(f"{url}/healthz"),
     )
     with Supervisor(home, announce) as supervisor, supervisor.interruptible():

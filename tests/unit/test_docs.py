@@ -173,7 +173,7 @@ def test_every_file_named_in_the_walk_is_there():
     walk = text[text.index("## The walk") : text.index("Imports point down")]
     heads = ["app/domain", "app/services", "app/adapters/postgres"]
     for row in re.findall(r"^\| (?!Step|---)(.*) \|$", walk, re.MULTILINE):
-        for place, cell in enumerate(row.split(" | ")[1:]):
+        for place, cell in enumerate(row.split("|")[1:]):
             for path in re.findall(r"`([\w./]+)`", cell):
                 folder = heads[place] if place < len(heads) and "/" not in path else ""
                 assert (ROOT / folder / path).exists(), path

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from app.domain.errors import Fault, printable
+from app.domain.pictures import SIGNATURE, png_fault
 
-PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAXIMUM_TEXT_LENGTH: Final = 1_000_000
 MAXIMUM_ID_LENGTH: Final = 200
 MAXIMUM_NUMBER: Final = sys.float_info.max
@@ -93,11 +93,9 @@ def _check_image(value: Any, _: ContractField) -> str | None:
         data = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return "must be a PNG as a base64 string; this is not base64"
-    if not data.startswith(PNG_SIGNATURE):
+    if not data.startswith(SIGNATURE):
         return "must be a PNG as a base64 string; this decodes to something else"
-    if not data.rstrip(b"\x00").endswith(b"IEND\xaeB`\x82"):
-        return "is a truncated PNG: its IEND chunk is missing"
-    return None
+    return png_fault(data)
 
 
 def _check_number(value: Any, allowed: ContractField) -> str | None:

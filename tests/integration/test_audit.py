@@ -1,15 +1,14 @@
 """The audit's chain: whole while nobody touched it, broken where somebody did."""
 
-import os
-import subprocess
-import sys
+import argparse
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
-from app.commands import migrate
+from app.commands import migrate, run_audit
 from tests.servers import fresh_database
 
 
@@ -71,15 +70,12 @@ def test_a_removed_entry_is_found(chain):
     assert verify(chain)["broken_at"] == 18
 
 
-def test_the_command_says_so_and_exits_1(chain):
-    url = chain.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-m", "upkeep", "audit"]
-    environment = {**os.environ, "DATABASE_URL": url}
-    whole = subprocess.run(command, env=environment, capture_output=True, check=False)
+def test_the_command_says_so_and_exits_1(chain, monkeypatch, capsys):
+    monkeypatch.setenv("UPKEEP_DATABASE_URL", chain.url.render_as_string(hide_password=False))
+    assert run_audit(argparse.Namespace()) == 0
     with chain.begin() as connection:
         connection.execute(text("UPDATE audit SET actor = 'x' WHERE sequence = 3"))
+    capsys.readouterr()
 
-    broken = subprocess.run(command, env=environment, capture_output=True, check=False)
-
-    assert (whole.returncode, broken.returncode) == (0, 1)
-    assert b'"broken_at": 3' in broken.stdout
+    assert run_audit(argparse.Namespace()) == 1
+    assert json.loads(capsys.readouterr().out)["broken_at"] == 3

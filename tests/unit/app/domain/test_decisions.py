@@ -1,0 +1,161 @@
+"""Retrain, skip or defer: a table of situations and what is concluded from each."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+import app.triggers
+from app.domain.decisions import Decision, Outcome, Situation, decide
+from app.domain.drift import Finding
+from app.domain.performance import PerformanceEvidence
+from app.domain.policies import Policy, RetrainPolicy
+from app.domain.registry import scan
+from app.triggers import triggers
+
+scan(app.triggers)
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+POLICY = Policy(retrain=RetrainPolicy(cool_down_seconds=60, minimum_new_labels=50))
+CALM = Situation(
+    now=NOW,
+    is_paused=False,
+    finding=Finding.NO_DRIFT,
+    n_new_labels=500,
+    n_training_rows=500,
+    n_classes_labelled=2,
+)
+
+
+def performance(log_e: float, *, n: int = 500) -> PerformanceEvidence:
+    return PerformanceEvidence(n, 0.7, 0.9, log_e, log_e, 100, 400, 0.6, 0.5, 0.7)
+
+
+HOLDS, SUSPECT, FALLEN = performance(0.0), performance(8.0), performance(20.0)
+DRIFTED = replace(CALM, finding=Finding.DRIFT, drifted=("brightness",))
+
+
+def conclude(situation: Situation, policy: Policy = POLICY) -> Decision:
+    signals = [
+        triggers.get(name).read(situation, policy, options)
+        for name, options in sorted(policy.triggers.items())
+    ]
+    return decide(situation, signals, policy)
+
+
+TABLE = {
+    "nothing happened": (CALM, Outcome.SKIP, None, "no_drift"),
+    "no report yet": (replace(CALM, finding=None), Outcome.SKIP, None, "no report yet"),
+    "drift that does no harm": (
+        replace(DRIFTED, performance=HOLDS),
+        Outcome.SKIP,
+        None,
+        "accuracy holds",
+    ),
+    "drift without labels waits": (DRIFTED, Outcome.DEFER, None, "waiting for labels"),
+    "drift with too few labels waits": (
+        replace(DRIFTED, performance=performance(20.0, n=49)),
+        Outcome.DEFER,
+        None,
+        "49 of 50",
+    ),
+    "drift, and a weaker proof that it hurts": (
+        replace(DRIFTED, performance=SUSPECT),
+        Outcome.RETRAIN,
+        "drift",
+        "drift in brightness",
+    ),
+    "the weaker proof without drift": (
+        replace(CALM, performance=SUSPECT),
+        Outcome.SKIP,
+        None,
+        "accuracy holds",
+    ),
+    "accuracy alone has fallen": (
+        replace(CALM, performance=FALLEN),
+        Outcome.RETRAIN,
+        "performance",
+        "under the floor",
+    ),
+    "paused": (
+        replace(CALM, performance=FALLEN, is_paused=True),
+        Outcome.DEFER,
+        "performance",
+        "paused",
+    ),
+    "a run is in flight": (
+        replace(CALM, performance=FALLEN, run_in_flight=uuid4()),
+        Outcome.DEFER,
+        "performance",
+        "in flight",
+    ),
+    "cooling down": (
+        replace(CALM, performance=FALLEN, last_run_ended_at=NOW - timedelta(seconds=59)),
+        Outcome.DEFER,
+        "performance",
+        "cooling down",
+    ),
+    "cooled down": (
+        replace(CALM, performance=FALLEN, last_run_ended_at=NOW - timedelta(seconds=60)),
+        Outcome.RETRAIN,
+        "performance",
+        "under the floor",
+    ),
+    "too few new labels": (
+        replace(CALM, performance=FALLEN, n_new_labels=49),
+        Outcome.DEFER,
+        "performance",
+        "49 new labels of the 50 needed",
+    ),
+    "too little growth": (
+        replace(CALM, performance=FALLEN, n_training_rows=10_000),
+        Outcome.DEFER,
+        "performance",
+        "grow the training set",
+    ),
+    "too little growth, but unbearable errors": (
+        replace(CALM, performance=FALLEN, n_training_rows=10_000, regret=301.0),
+        Outcome.RETRAIN,
+        "performance",
+        "under the floor",
+    ),
+    "one class": (
+        replace(CALM, performance=FALLEN, n_classes_labelled=1),
+        Outcome.DEFER,
+        "performance",
+        "one class only",
+    ),
+}
+
+
+@pytest.mark.parametrize(("situation", "outcome", "trigger", "said"), TABLE.values(), ids=TABLE)
+def test_what_is_concluded(situation, outcome, trigger, said):
+    decision = conclude(situation)
+
+    assert (decision.outcome, decision.trigger) == (outcome, trigger)
+    assert said in decision.reason
+    assert decision == conclude(situation)
+
+
+def test_a_cool_down_says_until_when():
+    ended = NOW - timedelta(seconds=10)
+
+    decision = conclude(replace(CALM, performance=FALLEN, last_run_ended_at=ended))
+
+    assert decision.defer_until == ended + timedelta(seconds=60)
+
+
+def test_a_persons_request_passes_pause_and_cool_down_but_not_a_run_in_flight():
+    asked = replace(CALM, request="I say so", is_paused=True, last_run_ended_at=NOW, n_new_labels=0)
+    signal = triggers.get("manual").read(asked, POLICY, {})
+
+    assert decide(asked, [signal], POLICY).outcome is Outcome.RETRAIN
+    busy = replace(asked, run_in_flight=uuid4())
+    assert decide(busy, [signal], POLICY).outcome is Outcome.DEFER
+
+
+def test_without_triggers_nothing_is_done_and_the_reason_says_so():
+    decision = conclude(replace(DRIFTED, performance=FALLEN), replace(POLICY, triggers={}))
+
+    assert (decision.outcome, decision.reason) == (Outcome.SKIP, "no trigger is configured")

@@ -16,6 +16,7 @@ LANES: Final[Mapping[str, int]] = {"drift": 292, "run": 312, "version": 332}
 HEIGHT: Final = 346
 _Z: Final = NormalDist().inv_cdf(0.975)
 _MOST_BUCKETS: Final = 48
+_SIGN_WIDTH: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,15 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A happening with its place on the chart."""
+    """A happening with its place on the chart.
+
+    Attributes:
+        at_x: where it happened.
+        x: where its sign stands; further left when a later one of its row stands there.
+    """
 
     kind: str
+    at_x: float
     x: float
     y: float
     text: str
@@ -155,7 +162,7 @@ def draw(
         floor=lowest_tolerated,
         y_ticks=[(y(value), f"{value:.0%}") for value in _steps(low, step)],
         x_ticks=_x_ticks(items, place.edges),
-        marks=[_mark(one, place.x(one.sequence)) for one in happenings],
+        marks=_marks(happenings, place.x),
         eras=_eras(happenings, place.x),
         rows=[
             {**item, "first_version": accuracy, "n_first": n}
@@ -274,9 +281,18 @@ _LANE_OF: Final = {"drift": "drift", "run": "run"}
 _TALL: Final = frozenset({"promoted", "rolled_back"})
 
 
-def _mark(one: Happening, x: float) -> Mark:
-    lane = LANES[_LANE_OF.get(one.kind, "version")]
-    return Mark(one.kind, x, lane, one.text, one.at, one.href, one.kind in _TALL)
+def _marks(happenings: Sequence[Happening], x: Callable[[int], float]) -> list[Mark]:
+    """Place the marks, the newest first, so that those of one row and time stand side by side."""
+    marks: list[Mark] = []
+    taken: dict[int, float] = {}
+    for one in reversed(happenings):
+        lane, at_x = LANES[_LANE_OF.get(one.kind, "version")], x(one.sequence)
+        beside = taken.get(lane, WIDTH) - _SIGN_WIDTH
+        sign_x = max(min(at_x, beside), at_x - 3 * _SIGN_WIDTH, LEFT)
+        taken[lane] = sign_x
+        is_tall = one.kind in _TALL
+        marks.append(Mark(one.kind, at_x, sign_x, lane, one.text, one.at, one.href, is_tall))
+    return marks[::-1]
 
 
 def _eras(happenings: Sequence[Happening], x: Callable[[int], float]) -> list[Era]:

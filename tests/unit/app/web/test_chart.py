@@ -93,6 +93,13 @@ def test_a_mark_outside_the_observations_stands_at_the_edge(sequence, x):
     assert drawn.marks[0].x == pytest.approx(x)
 
 
+def test_marks_of_one_row_and_time_stand_side_by_side_the_newest_in_place():
+    happened = [promoted(2, 1099), promoted(1, 1099, "rolled_back")]
+    earlier, newest = draw([bucket(0, 0.9), bucket(1, 0.9)], happened, bucket=100).marks
+    assert newest.x == newest.at_x == earlier.at_x
+    assert earlier.x < newest.x
+
+
 def test_reigns_follow_each_other_and_reach_the_end():
     items = [bucket(0, 0.9), bucket(1, 0.9)]
     happened = [promoted(1, 0), promoted(2, 1049), promoted(1, 1149, "rolled_back")]

@@ -7,7 +7,7 @@ TOOLS := $(VENV)/.tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo check fmt lint types imports openapi schema test test-unit test-servers bench migrate migration clean
+.PHONY: help install up demo check fmt lint types imports openapi docs test bench migrate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ imports: $(TOOLS) ## The import contracts
 
 openapi: $(TOOLS) ## Write the OpenAPI snapshot anew
 	$(BIN)/python -m tests.openapi docs/openapi.json
+
+docs: $(TOOLS) ## Write the tables of the documentation anew
+	$(BIN)/python docs/generate.py
 
 test: $(TOOLS) ## All tests: unit, contract, integration, statistics, end to end
 	$(BIN)/python -m pytest -q --durations=15

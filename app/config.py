@@ -16,12 +16,14 @@ class Settings(BaseSettings):
         home: where embedded servers, artifacts and work folders live; None = chosen by `up`.
         artifacts: folder of model files, addressed by hash; None = `home`/artifacts.
         host, port: where the API listens.
-        base_models: local folders below which a base model may be named by path.
+        metrics_port: where a worker serves /metrics; 0 = nowhere.
         lease_seconds: a job whose worker is silent for so long is given to another.
         heartbeat_seconds: between two signs of life of a worker.
         tick_seconds: the scheduler's rhythm.
+        resend_seconds: a job that nobody picked up for so long is sent again.
         maximum_body_bytes: of one request.
         threads: of one training process; None = the real CPU quota.
+        log_format: "console" for people, "json" for machines.
     """
 
     model_config = SettingsConfigDict(

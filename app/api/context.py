@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from app.config import Settings
-from app.domain.errors import Invalid
 from app.services import keys
 from app.services.documents import document
 from app.services.ports import Actor, Artifacts, Listed, Page, UnitOfWork
@@ -97,14 +96,15 @@ async def body_of(request: Request, wired: Services) -> bytes:
     """Return a request's body, refused while it is read when it is too large.
 
     Raises:
-        Invalid: it is larger than the settings allow.
+        HTTPException: 413, it is larger than the settings allow.
     """
     most = wired.settings.maximum_body_bytes
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > most:
-            raise Invalid(f"the body is larger than {most} bytes; send smaller batches")
+            detail = f"the body is larger than {most} bytes; send smaller batches"
+            raise HTTPException(413, detail)
         chunks.append(chunk)
     return b"".join(chunks)
 

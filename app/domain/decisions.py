@@ -127,7 +127,8 @@ def decide(situation: Situation, signals: Sequence[Signal], policy: Policy) -> D
         return Decision(
             Outcome.DEFER, f"{first.reason}; deferred: {reason}", first.trigger, signals, until
         )
-    reason = "; ".join(signal.reason for signal in fired)
+    others = ", ".join(signal.trigger for signal in fired[1:])
+    reason = f"{first.reason}; {others} agrees" if others else first.reason
     return Decision(Outcome.RETRAIN, reason, first.trigger, signals)
 
 

@@ -179,8 +179,9 @@ def record(
             ModelFile(item["path"], *context.artifacts.put_file(output / item["path"]))
             for item in outcome.result["files"]
         ]
+        result = {key: value for key, value in outcome.result.items() if key != "output"}
         version = training.succeed(
-            work, context.artifacts, lease, files, outcome.result, snapshot, now=now()
+            work, context.artifacts, lease, files, result, snapshot, now=now()
         )
         shutil.rmtree(job_dir, ignore_errors=True)
         log.info(

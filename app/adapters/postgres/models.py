@@ -72,6 +72,7 @@ SELECT
      AND o.label_sequence > m.checked_labels_through) AS n_unchecked_labels,
   m.last_checked_at,
   m.recheck_at,
+  m.is_paused,
   EXISTS (SELECT 1 FROM checks c
           WHERE c.model_id = m.id AND c.state IN ('queued', 'running')) AS is_checking,
   EXISTS (SELECT 1 FROM training_runs r WHERE r.model_id = m.id
@@ -254,7 +255,8 @@ class PostgresModels:
         busy = row["is_checking"] or row["is_training"] or row["is_importing"]
         unchecked = row["n_unchecked_observations"] or row["n_unchecked_labels"]
         unchecked = unchecked or row["recheck_at"] is not None
-        return {**row, "is_settled": not busy and not unchecked}
+        waits = bool(unchecked) and not row["is_paused"]
+        return {**row, "is_settled": not busy and not waits}
 
     def overview(self) -> Sequence[Json]:
         """Return what the metrics show of every model."""

@@ -76,7 +76,7 @@ TABLE = {
         replace(CALM, performance=FALLEN),
         Outcome.RETRAIN,
         "performance",
-        "under the floor",
+        "evidence of a fall",
     ),
     "paused": (
         replace(CALM, performance=FALLEN, is_paused=True),
@@ -100,7 +100,7 @@ TABLE = {
         replace(CALM, performance=FALLEN, last_run_ended_at=NOW - timedelta(seconds=60)),
         Outcome.RETRAIN,
         "performance",
-        "under the floor",
+        "evidence of a fall",
     ),
     "too few new labels": (
         replace(CALM, performance=FALLEN, n_new_labels=49),
@@ -118,7 +118,7 @@ TABLE = {
         replace(CALM, performance=FALLEN, n_training_rows=10_000, regret=301.0),
         Outcome.RETRAIN,
         "performance",
-        "under the floor",
+        "evidence of a fall",
     ),
     "one class": (
         replace(CALM, performance=FALLEN, n_classes_labelled=1),

@@ -17,7 +17,7 @@ from app.services.policies import read_policy
 from app.services.ports import Artifacts, Dataset, Example, UnitOfWork
 
 HOLDOUT_SHARE = 0.2
-MINIMUM_REFERENCE_ROWS = 100
+MINIMUM_REFERENCE_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Snapshot:
         holdout: frozen rows that no version may ever learn from.
         window: the newest labelled rows kept out of training.
         golden: the curated rows.
-        reference: rows that stand for what the version is accepted on.
+        reference: rows that stand for what the version is accepted on: the newer half of the
+            window, lest a version trained because of drift is compared with the time before it.
     """
 
     train: Sequence[Example]
@@ -104,7 +105,8 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
             f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
             "dataset or send labels of at least two classes"
         )
-    reference = window if len(window) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
+    newest = window[-max(MINIMUM_REFERENCE_ROWS, len(window) // 2) :]
+    reference = newest if len(newest) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
     return Snapshot(train, holdout, window, golden, reference or train, snapshot_hash(train))
 
 

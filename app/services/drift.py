@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 
 from app.domain.drift import DriftScore, Finding, finding_of
-from app.domain.errors import Conflict
+from app.domain.errors import Conflict, StaleVerdict
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
 from app.domain.observations import Observation
@@ -174,7 +174,12 @@ def finish(
     evidently: Json | None,
     now: datetime,
 ) -> tuple[UUID, UUID]:
-    """Store the report, decide, and queue the run it calls for; return (report, decision)."""
+    """Store the report, decide, and queue the run it calls for; return (report, decision).
+
+    Raises:
+        StaleVerdict: the champion was replaced meanwhile; its successor's rows are not its own.
+        Conflict: another worker holds the check.
+    """
     performance = labelled_performance(window)
     rules = window.policy.check
     finding = finding_of(scores, n_current=len(window.current), minimum_rows=rules.minimum_rows)
@@ -184,6 +189,11 @@ def finish(
         work.models.lock(window.model.id)
         if not work.checks.renew(lease, seconds=60):
             raise Conflict(f"check {lease.job_id} was given to another worker meanwhile")
+        champion = work.versions.champion(window.model.id)
+        if champion is None or champion.id != window.champion.id:
+            raise StaleVerdict(
+                f"version {window.champion.number} was replaced while it was looked at; look again"
+            )
         work.checks.add_report(
             {
                 "id": report_id,

@@ -47,6 +47,9 @@ def begin(
         challenger = work.versions.of_run(run_id)
         if challenger is None:
             raise Conflict(f"training run {run_id} is trained but has no version")
+        if run.cancel_requested_at is not None:
+            _cancel(work, lease, challenger.id)
+            return None
         model = work.models.by_id(run.model_id)
         champion = work.versions.champion(model.id)
     snapshot = read_snapshot(artifacts, run)

@@ -200,10 +200,22 @@ class TestRequests:
     ):
         version = trained(work, artifacts, run)
         training.cancel(work, actor(work), model.name, run.id, reason="no")
+
+        assert evaluation.begin(work, artifacts, run.id, owner="w", seconds=15) is None
+
+        with work:
+            assert work.runs.get(run.id).state is RunState.CANCELLED
+            assert work.versions.by_id(version.id).state is VersionState.REJECTED
+
+    def test_a_run_that_is_cancelled_while_it_is_judged_promotes_nothing(
+        self, work, model, artifacts, run
+    ):
+        version = trained(work, artifacts, run)
         lease, found = evaluation.begin(work, artifacts, run.id, owner="w", seconds=15)
+        training.cancel(work, actor(work), model.name, run.id, reason="no")
         evidence = Evidence(found.challenger.id, None, [], "accuracy", 0.01)
 
-        evaluation.finish(work, lease, evidence, baseline=None)
+        assert evaluation.finish(work, lease, evidence, baseline=None) == "cancelled"
 
         with work:
             assert work.runs.get(run.id).state is RunState.CANCELLED

@@ -10,7 +10,7 @@ import structlog
 from celery import shared_task
 from numpy.typing import NDArray
 
-from app.domain.errors import UpkeepError
+from app.domain.errors import StaleVerdict, UpkeepError
 from app.domain.observations import FieldType
 from app.services import drift
 from app.services.drift import Window
@@ -65,9 +65,13 @@ def check_drift(check_id: str) -> None:
             log.exception("drift_check.failed", check_id=check_id)
             drift.fail(work, lease, window, problem("check-failed", repr(error)))
             return
-        report_id, decision_id = drift.finish(
-            work, lease, window, scores, html=html, evidently=body, now=now()
-        )
+        try:
+            report_id, decision_id = drift.finish(
+                work, lease, window, scores, html=html, evidently=body, now=now()
+            )
+        except StaleVerdict as error:  # its rows stay unchecked, so that they are looked at again
+            drift.fail(work, lease, None, problem("stale-verdict", str(error)))
+            return
     log.info("drift_check.completed", report_id=str(report_id), decision_id=str(decision_id))
 
 

@@ -25,8 +25,8 @@ from workers.training.baseline import probe_baseline
 from workers.training.data import Rows
 from workers.training.errors import RecipeError
 from workers.training.files import describe, write_json
-from workers.training.job import read_job
-from workers.training.progress import Progress, Stop
+from workers.training.job import Job, read_job
+from workers.training.progress import Preempted, Progress, Stop
 from workers.training.recipes import complete
 from workers.training.run import execute
 from workers.training.task_type import TaskType
@@ -164,19 +164,13 @@ def rows(case: Case, n: int = 24) -> Rows:
     return Rows([str(k) for k in range(n)], case.inputs(labels), labels)
 
 
-def train(
-    name: str, case: Case, directory: Path, start: Path | None = None, **recipe: Any
-) -> tuple[Path, dict[str, Any]]:
-    import_rows = rows(case)
+def order(name: str, case: Case, directory: Path, start: Path | None = None, **recipe: Any) -> Job:
+    given = rows(case)
     directory.mkdir()
     base = start or case.base(directory / "base")
     path = directory / "rows.parquet"
-    table = {
-        "id": import_rows.ids,
-        "inputs": [json.dumps(value) for value in import_rows.inputs],
-        "label": import_rows.labels,
-    }
-    pa_write(path, table)
+    inputs = [json.dumps(value) for value in given.inputs]
+    pq.write_table(pa.table({"id": given.ids, "inputs": inputs, "label": given.labels}), path)
     job = {
         "run_id": "r",
         "task_type": name,
@@ -191,12 +185,28 @@ def train(
         "output": str(directory / "output"),
     }
     write_json(directory / "job.json", job)
-    execute(read_job(directory), task_types.get(name), Progress(None), Stop())
-    return directory / "output", json.loads((directory / "result.json").read_text())
+    return read_job(directory)
 
 
-def pa_write(path: Path, table: dict[str, Any]) -> None:
-    pq.write_table(pa.table(table), path)
+def train(
+    name: str, case: Case, directory: Path, start: Path | None = None, **recipe: Any
+) -> tuple[Path, dict[str, Any]]:
+    job = order(name, case, directory, start, **recipe)
+    execute(job, task_types.get(name), Progress(None), Stop())
+    return job.output, json.loads((directory / "result.json").read_text())
+
+
+class StopAfter(Stop):
+    """Asks for a stop at the n-th chance."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self._left = n
+
+    def check(self) -> None:
+        self._left -= 1
+        self.is_requested = self._left < 0
+        super().check()
 
 
 def test_every_task_type_has_a_case_here() -> None:
@@ -228,6 +238,26 @@ def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path:
     first, _ = train(name, case, tmp_path / "first")
     again, _ = train(name, case, tmp_path / "again")
     assert describe(first) == describe(again)
+
+
+@pytest.mark.parametrize("head", ["probe", "random"])
+def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
+    name: str, case: Case, tmp_path: Path, head: str
+) -> None:
+    knobs = {"epochs": 5, "head": head, "token_budget": 32, "batch_size": 6}
+    known = task_types.get(name).recipe_schema["properties"]
+    recipe = {knob: value for knob, value in knobs.items() if knob in known}
+    whole, _ = train(name, case, tmp_path / "whole", **recipe)
+    job = order(name, case, tmp_path / "broken", **recipe)
+    n_stops = 0
+    while not (job.directory / "result.json").exists():
+        try:
+            execute(job, task_types.get(name), Progress(None), StopAfter(16))
+        except Preempted:
+            n_stops += 1
+            assert n_stops < 50
+    assert n_stops > 0
+    assert describe(job.output) == describe(whole)
 
 
 def test_a_version_can_be_trained_further_with_its_head_probed_or_kept(

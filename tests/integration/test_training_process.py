@@ -24,7 +24,7 @@ from workers.training.supervise import Outcome, StopReason, run_process
 
 N_KILLS = 30
 N_AT_ONCE = 3
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 500
 RESNET = {
     "model_type": "resnet",
     "num_channels": 1,

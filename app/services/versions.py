@@ -111,7 +111,7 @@ def _file_faults(path: str, data: bytes) -> list[Fault]:
 def _json_faults(pointer: str, data: bytes) -> list[Fault]:
     try:
         body = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [Fault(pointer, "is not JSON")]
     if isinstance(body, dict) and "auto_map" in body:
         return [Fault(f"{pointer}/auto_map", "names remote code, which is never run; remove it")]
@@ -121,12 +121,11 @@ def _json_faults(pointer: str, data: bytes) -> list[Fault]:
 def _safetensors_faults(pointer: str, data: bytes) -> list[Fault]:
     length = int.from_bytes(data[:8], "little")
     try:
-        header = json.loads(data[8 : 8 + length]) if 8 + length <= len(data) else None
-    except ValueError:
-        header = None
-    if not isinstance(header, dict):
+        header: Any = json.loads(data[8 : 8 + length] if 8 + length <= len(data) else b"")
+        header.pop("__metadata__", None)
+        ends = [int(entry["data_offsets"][1]) for entry in header.values()]
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return [Fault(pointer, f"is not a safetensors file; {_REFUSED}")]
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     if ends and max(ends) != len(data) - 8 - length:
         return [Fault(pointer, "is a truncated safetensors file; upload it again")]
     return []

@@ -35,6 +35,9 @@ from upkeep.documents import RunDocument
 CASES: Final = ((1, 0.0), (2, 0.2), (3, 0.6), (4, 0.8), (5, 1.0))
 """Seeds and strengths: none, one that is seen but does no harm, and three that do."""
 
+WIDTH: Final = 120
+"""Of the table, in characters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -90,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", nargs="+", type=_case, metavar="SEED:STRENGTH")
     options = parser.parse_args(arguments)
     cases = options.cases or [Case(*each) for each in CASES]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=WIDTH)
     logging.basicConfig(level=logging.WARNING)
     stories = []
     with (
@@ -119,22 +122,22 @@ def agrees(story: Story) -> bool:
 def table_of(cases: Sequence[Case], stories: Sequence[Story]) -> Table:
     """Return a row for each play."""
     table = Table(
-        title="Frozen: version 1 on quiet and on drifted slices; it fell if by more than "
-        f"{FALL_SHARE:.0%}"
+        title="Right answers. Frozen: version 1, never retrained; it fell if it is worse on the "
+        f"drifted slices by more than {FALL_SHARE:.0%}"
     )
     for name in (
         "seed",
         "strength",
-        "frozen before",
-        "frozen after",
+        "frozen,\nquiet",
+        "frozen,\ndrifted",
         "fell",
-        "drift found",
+        "drift\nfound",
         "retrains",
         "promoted",
-        "served after",
-        "served at the end",
+        "served,\ndrifted",
+        "served,\nat the end",
         "agrees",
-        "demo's claims",
+        "the demo's\nclaims",
     ):
         table.add_column(name, justify="right")
     for case, story in zip(cases, stories, strict=True):

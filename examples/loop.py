@@ -257,6 +257,7 @@ class Play:
             run = next(self.model.runs(limit=1))
             if run["id"] not in self._known:
                 self._known.add(run["id"])
+                self._tell_decisions()  # the one that started it, if it came since
                 self._follow(run, champion)
             elif is_settled:
                 return

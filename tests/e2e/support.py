@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 LABELS = ("across", "down")
-FAST = {"epochs": 6, "batch_size": 32, "augmentation": "none", "precision": "fp32"}
+FAST = {"epochs": 10, "batch_size": 32, "augmentation": "none", "precision": "fp32"}
 
 
 def unique(prefix: str) -> str:

@@ -27,6 +27,7 @@ IMAGE_MODEL = {
     "policy": {
         "check": {"every_seconds": 86_400, "settle_seconds": 86_400},
         "triggers": {},
+        "gates": {},
         "retrain": {"recipe": FAST},
     },
 }

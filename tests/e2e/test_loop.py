@@ -46,6 +46,7 @@ def test_a_model_is_kept_good_when_its_world_turns_over(client, tmp_path):
         task_type="image-classification",
         base_model="preset:resnet-tiny-gray",
         labels=LABELS,
+        objective={"baseline": 0.8},
         policy=POLICY,
     )
     model.upload("training", pictures(300, seed=0))
@@ -84,7 +85,7 @@ def test_a_version_trained_elsewhere_is_loaded_once_and_adopted(client, stack, t
         task_type="image-classification",
         base_model="preset:resnet-tiny-gray",
         labels=LABELS,
-        policy={**POLICY, "triggers": {}},
+        policy={**POLICY, "triggers": {}, "gates": {}},
     )
     model.upload("training", pictures(200, seed=0))
     model.retrain("something to take along", recipe=FAST, wait=True, timeout_seconds=WAIT)

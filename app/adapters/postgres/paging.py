@@ -16,17 +16,18 @@ def _encode(key: Sequence[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps([str(part) for part in key]).encode()).decode()
 
 
-def _decode(cursor: str, n: int) -> list[str]:
+def _decode(cursor: str, key: Sequence[InstrumentedAttribute[Any]]) -> list[Any]:
     try:
         parts = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except ValueError:
-        parts = None
-    if not isinstance(parts, list) or len(parts) != n:
+        return [
+            column.type.python_type(part)
+            for column, part in zip(key, parts, strict=True)  # UUID("..."), int("...")
+        ]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Invalid(
             "the cursor is not one that this list gave out",
             [Fault("/cursor", "use next_cursor of the page before, or leave it out")],
-        )
-    return parts
+        ) from error
 
 
 def page_of(
@@ -38,7 +39,7 @@ def page_of(
 ) -> Listed:
     """Return one page, newest first by `key`."""
     if page.cursor is not None:
-        query = query.where(tuple_(*key) < tuple_(*_decode(page.cursor, len(key))))
+        query = query.where(tuple_(*key) < tuple_(*_decode(page.cursor, key)))
     ordered = query.order_by(*(column.desc() for column in key)).limit(page.limit + 1)
     rows = session.scalars(ordered).all()
     more = len(rows) > page.limit

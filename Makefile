@@ -33,7 +33,7 @@ demo: $(RUNTIME) ## Show the whole loop on bundled data (DEMO_EXIT=1 ends it by 
 	$(BIN)/python examples/demo.py
 
 check: $(TOOLS) lint types imports ## Format, lint, types, import contracts, unit tests: under a minute
-	$(BIN)/python -m pytest tests/unit tests/contract -m "not slow" -q
+	$(BIN)/python -m pytest tests/unit tests/contract -m "not slow" -q -n 2
 
 fmt: $(TOOLS) ## Format the code
 	$(BIN)/ruff format .

@@ -15,6 +15,7 @@ killed. Prints a table; exits 1 when anything was violated.
 
 import argparse
 import base64
+import contextlib
 import io
 import os
 import random
@@ -25,7 +26,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,13 @@ import psycopg
 import redis
 from PIL import Image
 
-from upkeep import Model, Retries, Upkeep
+from upkeep import Model, Retries, StillWaiting, Upkeep
 
 PATIENT = Retries(patience_seconds=180.0, longest_delay_seconds=1.0)
 TAKEOVER_SECONDS = 30.0
-RUN_SECONDS = 240.0
+RUN_SECONDS = 300.0
 LABELS = ("across", "down")
-RECIPE = {"epochs": 60, "batch_size": 32, "augmentation": "none", "precision": "fp32"}
+RECIPE = {"epochs": 40, "batch_size": 32, "augmentation": "none", "precision": "fp32"}
 POLICY = {
     "check": {"every_seconds": 86_400.0, "settle_seconds": 86_400.0},
     "retrain": {"recipe": RECIPE, "checkpoint_every_seconds": 1.0, "cool_down_seconds": 0.0},
@@ -116,7 +116,7 @@ def wait_for(look: Callable[[], Any], seconds: float, what: str) -> Any:
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(home: Path, port: int, **urls: str) -> Iterator[Service]:
     """Run `upkeep up` until the block ends; `urls` may name DATABASE_URL and REDIS_URL."""
     log = (home / "up.log").open("ab")
@@ -168,7 +168,7 @@ class Writer:
                 self.failures.append(repr(error))
 
 
-@contextmanager
+@contextlib.contextmanager
 def writing(model: Model) -> Iterator[Writer]:
     """Log observations in the background while the block runs."""
     writer = Writer(model)
@@ -224,7 +224,7 @@ class Drill:
             labels=LABELS,
             policy=POLICY,
         )
-        self.model.upload("training", pictures(400, seed=0))
+        self.model.upload("training", pictures(240, seed=0))
         self.run_seconds = 0.0
 
     def warm_up(self) -> None:
@@ -263,7 +263,10 @@ class Drill:
             self.kill(kind)
             killed = time.monotonic()
             takeover = self._takeover(run_id, before, killed, kind)
-            run = self.model.wait_for_run(run_id, timeout_seconds=RUN_SECONDS)
+            patience = RUN_SECONDS + 3 * self.run_seconds
+            with contextlib.suppress(StillWaiting):
+                self.model.wait_for_run(run_id, timeout_seconds=patience)
+            run = self.model.run(run_id)
             ended = time.monotonic()
         return Round(
             kind=kind,
@@ -393,7 +396,9 @@ def main() -> int:
                     last = rounds[-1]
                     print(
                         f"round {number + 1}, {kind}: killed while {last.killed_at}, "
-                        f"{last.attempts} attempts, {last.run_seconds:.1f} s, "
+                        f"{last.attempts} attempts, taken over after "
+                        f"{last.takeover_seconds or 0:.1f} s, "
+                        f"ended after {last.run_seconds:.1f} s, "
                         f"{'; '.join(last.violations) or 'nothing lost'}",
                         flush=True,
                     )

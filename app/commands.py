@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
-import uvicorn
 from alembic import command
 from alembic.config import Config
 
@@ -19,7 +18,6 @@ from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.config import Settings
 from app.embedded.home import state_home
 from app.embedded.together import Plan, Program, up
-from app.main import create_app
 from app.services.documents import document
 
 QUEUES = ("checks", "training")
@@ -80,19 +78,14 @@ def run_migrate(args: argparse.Namespace) -> int:
 
 
 def run_api(args: argparse.Namespace) -> int:
-    """Serve the API until a signal."""
+    """Become the API's server; `up` itself need not load what that loads."""
     settings = _with(Settings(), host=args.host, port=args.port)
     _guard_exposure(settings)
-    app = create_app(settings)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    return 0
+    serve = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app"]
+    serve += ["--app-dir", str(MIGRATIONS.parent)]
+    listen = ["--host", settings.host, "--port", str(settings.port)]
+    quiet = ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "5"]
+    os.execv(sys.executable, [*serve, *listen, *quiet])  # noqa: S606  our own program
 
 
 def _with(settings: Settings, **given: Any) -> Settings:
@@ -159,6 +152,7 @@ def run_up(args: argparse.Namespace) -> int:
     }
     threads = settings.threads or max(1, len(os.sched_getaffinity(0)) - 1)
     shared |= {"UPKEEP_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    shared |= {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
     listen = ["--host", settings.host, "--port", str(settings.port)]
 
     def ported(offset: int) -> dict[str, str]:

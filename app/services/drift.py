@@ -138,7 +138,7 @@ def _yardstick(
         for version in held_to
         if version.accepted.get("accuracy") is not None
     ]
-    return max(scores, default=None)
+    return max(scores, key=lambda score: score[0] - standard_error(*score), default=None)
 
 
 def labelled_performance(window: Window) -> PerformanceEvidence | None:

@@ -46,6 +46,7 @@ def text_base(directory: Path) -> Path:
         "num_hidden_layers": 3,
         "num_attention_heads": 2,
         "intermediate_size": 32,
+        "initializer_range": 0.2,  # texts must differ in their features, as in a trained encoder
         "max_position_embeddings": 32,
         "vocab_size": len(vocabulary),
     }

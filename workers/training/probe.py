@@ -23,9 +23,6 @@ Features = NDArray[np.float32]
 INFERENCE_BUDGET = {"tokens": 4096, "rows": 64}
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Weight decay tried, per row, on features scaled to unit mean square norm; strongest first."""
-LEAST_SPREAD = 0.2
-"""Features that spread less than this share of their length are not blown up: a head that lives
-on tiny differences falls apart as soon as the layers below it move."""
 N_FOLDS = 3
 N_SEARCH_ROWS = 4000
 MAX_ITERATIONS = 100
@@ -185,8 +182,7 @@ def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: i
     """
     mean = features.mean(axis=0)
     centred = features - mean
-    spread, length = (float(np.sqrt(np.square(x).sum(axis=1).mean())) for x in (centred, features))
-    scale = max(spread, LEAST_SPREAD * length) or 1.0
+    scale = float(np.sqrt(np.square(centred).sum(axis=1).mean())) or 1.0
     scaled = np.ascontiguousarray(centred / scale, dtype=np.float32)
     strength = choose_strength(scaled, truth, n_classes, seed=seed)
     table = _minimise(

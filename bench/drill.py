@@ -90,7 +90,7 @@ class Service:
 
     def environment(self, name: str) -> str:
         """Return a variable of the API's environment, such as the REDIS_URL that `up` chose."""
-        api = wait_for(lambda: self.find("upkeep", "api"), 60, "the API runs")
+        api = wait_for(lambda: self.find(*WORDS["api"]), 60, "the API runs")
         return str(api.environ()[name])
 
 
@@ -202,7 +202,7 @@ class Round:
 WORDS = {
     "process": ("workers.training.process",),
     "worker": ("workers.main:celery", "training"),
-    "api": ("upkeep", "api"),
+    "api": ("uvicorn", "app.main:create_app"),
     "scheduler": ("upkeep", "scheduler"),
 }
 KINDS = (*WORDS, "redis", "flush")
@@ -256,9 +256,11 @@ class Drill:
         started = time.monotonic()
         with writing(self.model) as writer:
             run_id = self.model.retrain(f"a drill of {kind}")["id"]
-            if kind == "process":
-                wait_for(lambda: self.service.find(*WORDS[kind]), 120, "the run's process is there")
-            time.sleep(self.random.uniform(0, 0.7 * self.run_seconds))
+            if kind in {"process", "worker"}:  # these are meant to hit a run that runs
+                wait_for(
+                    lambda: self.service.find(*WORDS["process"]), 300, "the run's process is there"
+                )
+            time.sleep(self.random.uniform(0, 0.4 * self.run_seconds))
             before = self.model.run(run_id)
             self.kill(kind)
             killed = time.monotonic()

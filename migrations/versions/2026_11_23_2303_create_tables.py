@@ -297,7 +297,8 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.CheckConstraint(
-            "state IN ('imported', 'trained', 'challenger', 'champion', 'superseded', 'rejected', 'quarantined')",
+            "state IN ('imported', 'trained', 'challenger', 'champion', 'superseded', "
+            "'rejected', 'quarantined')",
             name=op.f("ck_model_versions_state_known"),
         ),
         sa.ForeignKeyConstraint(

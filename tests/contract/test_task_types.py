@@ -241,6 +241,7 @@ def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path:
     assert describe(first) == describe(again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["probe", "random"])
 def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
     name: str, case: Case, tmp_path: Path, head: str

@@ -135,8 +135,10 @@ def run_audit(args: argparse.Namespace) -> int:
     settings = Settings()
     if settings.database_url is None:
         _fail("set DATABASE_URL to the database to verify")
-    with PostgresUnitOfWork(connect(settings.database_url)) as work:
+    engine = connect(settings.database_url)
+    with PostgresUnitOfWork(engine) as work:
         found = work.events.verify()
+    engine.dispose()
     _say(json.dumps(document(found)))
     return 0 if found["is_whole"] else 1
 

@@ -4,10 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
+# Apart, as only the workers' tests need torch, and loading it costs more than most tests.
+UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo check fmt lint types imports openapi docs test bench migrate clean
+.PHONY: help install up demo check check-workers check-control fmt lint types imports openapi docs test bench migrate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +34,14 @@ up: $(RUNTIME) ## Start everything on this machine; Ctrl-C stops it
 demo: $(RUNTIME) ## Show the whole loop on bundled data (DEMO_EXIT=1 ends it by itself)
 	$(BIN)/python examples/demo.py
 
-check: $(TOOLS) lint types imports ## Format, lint, types, import contracts, unit tests: under a minute
-	$(BIN)/python -m pytest tests/unit tests/contract -m "not slow" -q -n 2
+check: $(TOOLS) ## Format, lint, types, import contracts, unit tests: under a minute
+	@$(MAKE) --no-print-directory -j 2 -O check-workers types check-control lint imports
+
+check-workers: $(TOOLS)
+	$(UNIT) tests/unit/workers tests/unit/client tests/contract $(foreach path,docs deploy,tests/unit/test_$(path).py)
+
+check-control: $(TOOLS)
+	$(UNIT) tests/unit $(foreach path,workers client test_docs.py test_deploy.py,--ignore tests/unit/$(path))
 
 fmt: $(TOOLS) ## Format the code
 	$(BIN)/ruff format .
@@ -56,7 +64,8 @@ docs: $(TOOLS) ## Write the tables of the documentation anew
 	$(BIN)/python docs/generate.py
 
 test: $(TOOLS) ## All tests: unit, contract, integration, statistics, end to end
-	$(BIN)/python -m pytest -q --durations=15
+	$(BIN)/python -m pytest -q --durations=10 -n 2 --dist worksteal --ignore tests/e2e
+	$(BIN)/python -m pytest -q --durations=10 tests/e2e
 
 bench: $(TOOLS) ## Play the real streams (UPKEEP_DATA names their folder)
 	$(BIN)/python bench/streams.py

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import httpx
@@ -227,6 +227,12 @@ class Drill:
         self.model.upload("training", pictures(240, seed=0))
         self.run_seconds = 0.0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
     def warm_up(self) -> None:
         """Let one run pass unharmed; its time tells when to kill in the next ones."""
         started = time.monotonic()
@@ -388,8 +394,11 @@ def main() -> int:
         home = options.home or Path(folder)
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o711)  # ours: the embedded servers' lesser user must pass through
-        with running(home, options.port) as service:
-            drill = Drill(service, seed=options.seed, redis_is_ours="REDIS_URL" not in os.environ)
+        redis_is_ours = "REDIS_URL" not in os.environ
+        with (
+            running(home, options.port) as service,
+            Drill(service, seed=options.seed, redis_is_ours=redis_is_ours) as drill,
+        ):
             drill.warm_up()
             print(f"a run left alone: {drill.run_seconds:.1f} s", flush=True)
             for number in range(options.rounds):

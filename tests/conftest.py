@@ -142,7 +142,11 @@ def stack(servers: tuple[str, str]) -> Iterator[Stack]:
         yield running
 
 
-_databases = itertools.cycle(range(1, 16))
+# Test processes beside this one share the Redis of the environment: each takes its own numbers.
+_first = 1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_databases = itertools.cycle(
+    range(_first, 16, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+)
 
 
 def redis_database(url: str) -> str:

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from bench.drill import KINDS, Drill, running
+from bench.drill import KINDS, Drill, Service, running
 from tests.conftest import free_port
 from tests.servers import fresh_database
 
@@ -18,17 +19,22 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     for folder in (home, *home.parents[:2]):
         folder.chmod(0o711)  # ours: the embedded servers' lesser user must pass through
     if admin_url := os.environ.get("DATABASE_URL"):
-        with fresh_database(admin_url) as url, running(home, free_port(), DATABASE_URL=url) as up:
-            yield ready(up)
+        with (
+            fresh_database(admin_url) as url,
+            running(home, free_port(), DATABASE_URL=url) as up,
+            ready(up) as found,
+        ):
+            yield found
     else:
-        with running(home, free_port()) as up:
-            yield ready(up)
+        with running(home, free_port()) as up, ready(up) as found:
+            yield found
 
 
-def ready(service) -> Drill:
-    found = Drill(service, seed=1, redis_is_ours="REDIS_URL" not in os.environ)
-    found.warm_up()
-    return found
+@contextmanager
+def ready(service: Service) -> Iterator[Drill]:
+    with Drill(service, seed=1, redis_is_ours="REDIS_URL" not in os.environ) as found:
+        found.warm_up()
+        yield found
 
 
 @pytest.mark.parametrize("kind", KINDS)

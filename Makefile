@@ -65,7 +65,7 @@ docs: $(TOOLS) ## Write the tables of the documentation anew
 
 test: $(TOOLS) ## All tests: unit, contract, integration, statistics, end to end
 	$(BIN)/python -m pytest -q --durations=10 -n 2 --dist worksteal --ignore tests/e2e
-	$(BIN)/python -m pytest -q --durations=10 tests/e2e
+	$(BIN)/python -m pytest -q --durations=10 -n 2 --dist loadfile tests/e2e
 
 bench: $(TOOLS) ## Play the real streams (UPKEEP_DATA names their folder)
 	$(BIN)/python bench/streams.py

@@ -239,6 +239,7 @@ class ReportAnswer(Answer):
     n_reference: int
     scores: list[dict[str, Any]]
     performance: dict[str, Any] | None
+    watch: dict[str, Any] | None
     created_at: datetime
 
 

@@ -24,13 +24,16 @@ class Measurement:
         statistic: the detector's own number.
         p_value: chance of a statistic this large with no drift; None where the method has none.
         effect: size of the shift in [0, 1], comparable over sample sizes; None where undefined.
-        detail: what else helps a reader (JSON values only).
+        detail: what else helps a reader (JSON values only); `kind` says what moved where the
+            detector can see more than one thing.
+        tolerated: the effect from which this shift matters, where it depends on what moved.
     """
 
     statistic: float
     p_value: float | None
     effect: float | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    tolerated: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +93,80 @@ def judge_scores(scores: Sequence[DriftScore], *, fdr: float) -> list[DriftScore
         scores: one for each feature, uncorrected.
         fdr: false discovery rate to hold over the features, in (0, 1).
     """
-    tested = [score for score in scores if score.p_value is not None]
-    q_values = dict(
-        zip(
-            (score.feature for score in tested),
-            benjamini_hochberg([score.p_value or 0.0 for score in tested]),
-            strict=True,
-        )
-    )
-    judged = []
-    for score in scores:
-        q = q_values.get(score.feature)
-        large = score.threshold is None or (score.effect or 0.0) >= score.threshold
-        judged.append(replace(score, q_value=q, drifted=large and (q is None or q <= fdr)))
-    return judged
+    tested = [i for i, score in enumerate(scores) if score.p_value is not None]
+    # A tolerated effect enters the correction as no discovery: small but sure shifts must not lend
+    # their certainty to the other signals.
+    p_values = [scores[i].p_value or 0.0 if _is_material(scores[i]) else 1.0 for i in tested]
+    q_values = dict(zip(tested, benjamini_hochberg(p_values), strict=True))
+    return [
+        replace(score, q_value=q, drifted=_is_material(score) and q <= fdr)
+        if (q := q_values.get(i)) is not None
+        else replace(score, drifted=score.threshold is not None and _is_material(score))
+        for i, score in enumerate(scores)
+    ]
+
+
+def _is_material(score: DriftScore) -> bool:
+    return score.threshold is None or (score.effect or 0.0) >= score.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Where the watch of one version stands after a report; the next one goes on from here.
+
+    Attributes:
+        columns: names of the columns that bets run on.
+        values: (c, k) their e-detectors, as `sequential.Wealth` keeps them.
+        n_rows: rows that they have seen since the version took over or its reference changed.
+        through: arrival number of the newest of them.
+        value: the largest model-level e-value that this report's rows reached.
+        limit: the value that is an alarm.
+        leading: column to e-value, the largest few.
+        alarmed_at: arrival number at the last alarm; None before any.
+        looked_through: arrival number of the newest row when window tests were last entitled to a
+            finding.
+        level: false discovery rate of that look.
+        stood: whether the last report found drift.
+        tolerance: distance from the reference that the bets are charged for, calibrated on the
+            reference itself.
+    """
+
+    columns: Sequence[str] = ()
+    values: Sequence[Sequence[float]] = ()
+    n_rows: int = 0
+    through: int = 0
+    value: float = 0.0
+    limit: float = 0.0
+    leading: Mapping[str, float] = field(default_factory=dict)
+    alarmed_at: int | None = None
+    looked_through: int = 0
+    level: float = 0.0
+    stood: bool = False
+    tolerance: float = 0.0
+
+
+def next_look(
+    last: Watch, *, n_fresh: int, minimum_rows: int, fdr: float, false_alarm_rows: float
+) -> tuple[float, bool]:
+    """Return the false discovery rate that a window may be judged at, and whether this is a look.
+
+    Each look may raise a false alarm with a chance of at most its fresh rows over twice
+    `false_alarm_rows`: the expected number of false alarms in N rows is then at most half of
+    N / `false_alarm_rows`, whatever the rhythm of checks and however windows overlap (the other
+    half belongs to the e-detectors). Between looks the same evidence gives the same answer, and a
+    finding that stands is not a new one.
+
+    Args:
+        last: where the watch stood.
+        n_fresh: rows of the window that came after the last look.
+        minimum_rows: fewer fresh rows are no look.
+        fdr: the most that a look may have.
+        false_alarm_rows: at most one false alarm in so many rows.
+    """
+    if n_fresh >= minimum_rows:
+        level = min(fdr, n_fresh / (2 * false_alarm_rows))
+        return (max(level, last.level) if last.stood else level), True
+    return (last.level if last.stood or not n_fresh else 0.0), False
 
 
 def finding_of(scores: Sequence[DriftScore], *, n_current: int, minimum_rows: int) -> Finding:

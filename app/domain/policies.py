@@ -25,7 +25,10 @@ class CheckPolicy:
         window_rows: the newest observations compared with the reference, at most.
         reference_rows: rows of the reference read, at most; spread evenly over it.
         minimum_rows: below so many observations the finding is "insufficient data".
-        fdr: false discovery rate over the signals of one report.
+        fdr: false discovery rate over the signals of one report, at most.
+        false_alarm_rows: at most one false alarm of drift in so many rows on average, whatever the
+            rhythm of checks; half of it belongs to the tests of windows (a report's own rate is
+            at most its fresh rows over twice this), half to the e-detectors that see every row.
         detectors: by kind of signal, with their options (each has a tolerated effect: a smaller
             shift is no drift however many rows show it); Evidently's are named
             "evidently:<stat test>".
@@ -36,11 +39,12 @@ class CheckPolicy:
     window_rows: Count = 1000
     reference_rows: Count = 2000
     minimum_rows: Count = 50
-    fdr: Annotated[float, Gt(0.0), Lt(1.0)] = 0.01
+    fdr: Annotated[float, Gt(0.0), Lt(1.0)] = 0.05
+    false_alarm_rows: Annotated[float, Ge(100.0)] = 10_000.0
     detectors: dict[str, Named] = field(
         default_factory=lambda: {
-            "numeric": {"ks": {}, "spread": {}, "missing": {}},
-            "categorical": {"chi-square": {}, "new-category": {}, "missing": {}},
+            "numeric": {"calibrated": {}},
+            "categorical": {"calibrated": {}},
             "embedding": {"classifier": {}, "mmd": {}},
         }
     )

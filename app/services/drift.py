@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 import numpy as np
 
-from app.domain.drift import DriftScore, Finding, finding_of
+from app.domain.drift import DriftScore, Finding, Watch, finding_of, next_look
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
@@ -74,6 +74,7 @@ class Window:
         correct: whether each labelled answer of the champion was right, in order of arrival.
         accepted: accuracy that the champion is held to, and the rows it was measured on.
         through: the newest arrival number and label number that this check looks at.
+        watch: where the watch of the champion stood after its last report.
     """
 
     model: MaintainedModel
@@ -84,6 +85,22 @@ class Window:
     correct: Sequence[bool]
     accepted: tuple[float, int] | None
     through: tuple[int, int]
+    watch: Watch = field(default_factory=Watch)
+
+    def n_after(self, sequence: int) -> int:
+        """Return how many of the window's rows arrived after one."""
+        return sum(row.sequence > sequence for row in self.current)
+
+    def look(self) -> tuple[float, bool]:
+        """Return the false discovery rate its tests may have, and whether that is a new look."""
+        rules = self.policy.check
+        return next_look(
+            self.watch,
+            n_fresh=self.n_after(self.watch.looked_through),
+            minimum_rows=rules.minimum_rows,
+            fdr=rules.fdr,
+            false_alarm_rows=rules.false_alarm_rows,
+        )
 
 
 def begin(
@@ -118,6 +135,7 @@ def begin(
             correct=work.observations.correctness(model_id, version=champion.number),
             accepted=_yardstick(work, policy, champion),
             through=through,
+            watch=work.checks.watch(champion.id),
         )
     return lease, window
 
@@ -169,6 +187,7 @@ def finish(
     lease: Lease,
     window: Window,
     scores: Sequence[DriftScore],
+    watch: Watch,
     *,
     html: bytes | None,
     evidently: Json | None,
@@ -182,6 +201,8 @@ def finish(
     """
     performance = labelled_performance(window)
     rules = window.policy.check
+    watch = _looked(window, watch)
+    scores = _named(scores, watch, window)
     finding = finding_of(scores, n_current=len(window.current), minimum_rows=rules.minimum_rows)
     drifted = tuple(score.feature for score in scores if score.drifted)
     report_id = new_id()
@@ -205,7 +226,8 @@ def finish(
                 "n_reference": len(window.reference),
                 "scores": document(list(scores)),
                 "performance": document(performance) if performance else None,
-                "fdr": rules.fdr,
+                "fdr": watch.level,
+                "watch": document(replace(watch, stood=finding is Finding.DRIFT)),
                 "evidently_json": evidently,
             },
             html=html,
@@ -238,6 +260,32 @@ def finish(
         )
         work.checks.complete(lease, report_id=report_id, decision_id=decision_id)
     return report_id, decision_id
+
+
+def _looked(window: Window, watch: Watch) -> Watch:
+    """Return the watch with what this report's look was entitled to."""
+    level, is_look = window.look()
+    through = window.current[-1].sequence if is_look else window.watch.looked_through
+    return replace(watch, level=level, looked_through=through)
+
+
+def _named(scores: Sequence[DriftScore], watch: Watch, window: Window) -> list[DriftScore]:
+    """Return the scores, the leading column marked while rows of an alarm are in the window.
+
+    The e-detectors may know before the window's tests do; then the column with the most evidence
+    is the one to look at.
+    """
+    first = window.current[0].sequence if window.current else 0
+    alarmed = watch.alarmed_at is not None and watch.alarmed_at >= first
+    if not alarmed or any(score.drifted for score in scores) or not watch.leading:
+        return list(scores)
+    leader = next(iter(watch.leading))
+    return [
+        replace(score, drifted=True, detail={**score.detail, "e_value": watch.leading[leader]})
+        if score.feature == leader
+        else score
+        for score in scores
+    ]
 
 
 def _span(current: Sequence[Observation]) -> Json:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
+from app.domain.drift import Watch
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.versions import VersionEvent
 from app.services import drift, promotion
@@ -31,7 +32,7 @@ def begin(work, artifacts, check, owner="worker-1"):
 
 
 def finish(work, lease, window):
-    return drift.finish(work, lease, window, [], html=None, evidently=None, now=now())
+    return drift.finish(work, lease, window, [], Watch(), html=None, evidently=None, now=now())
 
 
 def get(work, model, check):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Final, Literal, Protocol, cast
+from typing import Any, ClassVar, Final, Literal, Protocol, cast, runtime_checkable
 
 import jsonschema
 import numpy as np
@@ -17,8 +17,8 @@ Kind = Literal["numeric", "categorical", "embedding", "text"]
 Selection = Sequence[tuple[str, Mapping[str, Any]]]
 
 DEFAULTS: Final[Mapping[Kind, Selection]] = {
-    "numeric": (("ks", {}), ("spread", {}), ("missing", {})),
-    "categorical": (("chi-square", {}), ("new-category", {}), ("missing", {})),
+    "numeric": (("calibrated", {}),),
+    "categorical": (("calibrated", {}),),
     "embedding": (("classifier", {}), ("mmd", {})),
     "text": (("missing", {}),),
 }
@@ -51,6 +51,21 @@ class Detector(Protocol):
 
     def measure(self, reference: NDArray[Any], current: NDArray[Any], *, seed: int) -> Measurement:
         """Compare two samples of one signal."""
+        ...
+
+
+@runtime_checkable
+class JointDetector(Protocol):
+    """A detector that reads all columns of a kind at once, as they may move together."""
+
+    def measure_together(
+        self,
+        reference: Mapping[str, NDArray[Any]],
+        current: Mapping[str, NDArray[Any]],
+        *,
+        seed: int,
+    ) -> dict[str, Measurement]:
+        """Compare all columns of a reference with those of a window; one answer each."""
         ...
 
 

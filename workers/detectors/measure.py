@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.domain.drift import DriftScore, Measurement, judge_scores
 from workers.detectors import (
     Detector,
+    JointDetector,
     Kind,
     Selection,
     as_numbers,
@@ -20,6 +21,7 @@ from workers.detectors import (
 )
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
+Chosen = Sequence[tuple[str, Detector]]
 
 MINIMUM_ROWS: Final = 30
 INSUFFICIENT: Final = "insufficient"
@@ -39,7 +41,18 @@ class Reading:
     @property
     def is_material(self) -> bool:
         """Whether the effect is one that the detector's options do not tolerate."""
-        return (self.measurement.effect or 0.0) >= self.detector.tolerated_effect
+        return (self.measurement.effect or 0.0) >= self.tolerated
+
+    @property
+    def tolerated(self) -> float:
+        """The effect from which the shift matters."""
+        own = self.measurement.tolerated
+        return self.detector.tolerated_effect if own is None else own
+
+    @property
+    def sees(self) -> str:
+        """What moved, if anything did."""
+        return str(self.measurement.detail.get("kind", self.detector.sees))
 
 
 def cauchy_combination(p_values: Sequence[float]) -> float:
@@ -98,17 +111,62 @@ def measure_window(
         Invalid: a detector's options do not match its schema, or it cannot read that kind.
     """
     n_window = max((len(v) for columns in current.values() for v in columns.values()), default=0)
+    chosen_of = {
+        kind: [(name, configured(name, options)) for name, options in selected.get(kind, ())]  # type: ignore[call-overload]  # keys come from JSON
+        for kind in reference
+    }
+    together = _measured_together(reference, current, chosen_of, seed=seed)
     scores: list[DriftScore] = []
     for kind, columns in reference.items():
-        chosen = [(name, configured(name, options)) for name, options in selected.get(kind, ())]  # type: ignore[call-overload]  # keys come from JSON
+        chosen = chosen_of[kind]
         for feature, values in columns.items():
             seen = current.get(kind, {}).get(feature)
             sides = (values, _absent(values, n_window) if seen is None else seen)
             before, after = map(as_numbers, sides) if kind == "numeric" else sides
             scores += _scores_of(
-                feature, kind, before, after, chosen, seed=seed, minimum_rows=minimum_rows
+                feature,
+                kind,
+                before,
+                after,
+                chosen,
+                known=together.get((kind, feature), {}),
+                seed=seed,
+                minimum_rows=minimum_rows,
             )
-    return _judged(scores, fdr=fdr)
+    return judge_scores(scores, fdr=fdr)
+
+
+def _measured_together(
+    reference: Columns,
+    current: Columns,
+    chosen_of: Mapping[str, Chosen],
+    *,
+    seed: int,
+) -> dict[tuple[str, str], dict[str, Measurement]]:
+    """Return what joint detectors measure, by (kind, feature) and detector.
+
+    Kinds that chose the same detector with the same options are handed to it as one table.
+    """
+    kinds_of: dict[tuple[str, Detector], list[str]] = {}
+    for kind, chosen in chosen_of.items():
+        for name, detector in chosen:
+            if isinstance(detector, JointDetector) and kind in detector.kinds:
+                kinds_of.setdefault((name, detector), []).append(kind)
+    found: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for (name, detector), kinds in kinds_of.items():
+        places = {
+            f"{kind}/{feature}": (kind, feature) for kind in kinds for feature in reference[kind]
+        }  # named as `table_of` does, so that one fit serves the tests and the watch
+        before = {key: reference[kind][feature] for key, (kind, feature) in places.items()}
+        after = {
+            key: current[kind][feature]
+            for key, (kind, feature) in places.items()
+            if feature in current.get(kind, {})
+        }
+        measured = cast("JointDetector", detector).measure_together(before, after, seed=seed)
+        for key, place in places.items():
+            found.setdefault(place, {})[name] = measured[key]
+    return found
 
 
 def _absent(before: NDArray[Any], n_rows: int) -> NDArray[Any]:
@@ -124,8 +182,9 @@ def _scores_of(
     kind: str,
     before: NDArray[Any],
     after: NDArray[Any],
-    chosen: Sequence[tuple[str, Detector]],
+    chosen: Chosen,
     *,
+    known: Mapping[str, Measurement],
     seed: int,
     minimum_rows: int,
 ) -> list[DriftScore]:
@@ -133,16 +192,16 @@ def _scores_of(
     blank = DriftScore(feature, INSUFFICIENT, "none", 0.0, None, n, m)
     if min(n, m) < minimum_rows:
         return [replace(blank, detail={"untested": f"fewer than {minimum_rows} rows"})]
-    gone_before, gone_after = _gone(before), _gone(after)
-    if gone_before.all() and gone_after.all():
+    is_blank = _is_blank(before), _is_blank(after)
+    if all(is_blank):
         return [replace(blank, detail={"untested": "no values on either side"})]
-    if gone_before.all() or gone_after.all():
-        return [_vanished(blank, gone_before, gone_after)]
+    if any(is_blank):
+        return [_vanished(blank, _gone(before), _gone(after))]
     readings = [
         Reading(
             name,
             detector,
-            detector.measure(before, after, seed=_seed_of(seed, feature, name)),
+            known.get(name) or detector.measure(before, after, seed=_seed_of(seed, feature, name)),
         )
         for name, detector in chosen
         if kind in detector.kinds
@@ -159,13 +218,24 @@ def _scores_of(
     scores += [_score(blank, reading, reading.measurement.p_value) for reading in by_threshold]
     if not scores:
         reasons = {r.name: r.measurement.detail.get("untested") for r in readings}
-        tested_kind = readings[0].detector.sees if readings else INSUFFICIENT
+        tested_kind = readings[0].sees if readings else INSUFFICIENT
         scores = [replace(blank, kind=tested_kind, effect=0.0, detail={"untested": reasons})]
     return scores
 
 
 def _seed_of(seed: int, feature: str, detector: str) -> int:
     return zlib.crc32(f"{seed}/{feature}/{detector}".encode())
+
+
+def _is_blank(values: NDArray[Any]) -> bool:
+    """Whether nothing is there; the first value that is ends the search."""
+    if values.dtype == object:
+        return not any(value is not None and not _is_nan(value) for value in values)
+    return bool(_gone(values).all())
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and not np.isfinite(value)
 
 
 def _gone(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -200,58 +270,33 @@ def _combined(
     # A new category also moves the frequencies, and is the better name for it.
     strongest = min(
         material or tested,
-        key=lambda r: (not (r.detector.sees == "new_category" and p_of(r) <= SURE), p_of(r)),
+        key=lambda r: (not (r.sees == "new_category" and p_of(r) <= SURE), p_of(r)),
     )
     p_value = cauchy_combination(
         [p_of(reading) if reading.is_material or not material else 1.0 for reading in tested]
     )
-    score = _score(blank, strongest, p_value)
     each = {
         reading.name: {
             "statistic": reading.measurement.statistic,
             "p_value": reading.measurement.p_value,
             "effect": reading.measurement.effect,
-            "tolerated_effect": reading.detector.tolerated_effect,
+            "tolerated_effect": reading.tolerated,
             **reading.measurement.detail,
         }
         for reading in readings
     }
-    return replace(score, detail={**score.detail, "readings": each})
+    return _score(blank, strongest, p_value, readings=each)
 
 
-def _score(blank: DriftScore, reading: Reading, p_value: float | None) -> DriftScore:
+def _score(blank: DriftScore, reading: Reading, p_value: float | None, **detail: Any) -> DriftScore:
     measurement = reading.measurement
     return replace(
         blank,
-        kind=reading.detector.sees,
+        kind=reading.sees,
         detector=reading.name,
         statistic=measurement.statistic,
         p_value=p_value,
         effect=measurement.effect,
-        threshold=reading.detector.tolerated_effect,
-        detail=dict(measurement.detail),
+        threshold=reading.tolerated,
+        detail={**measurement.detail, **detail},
     )
-
-
-def _judged(scores: Sequence[DriftScore], *, fdr: float) -> list[DriftScore]:
-    """Return the scores judged: by q-value and effect, or by the threshold alone."""
-    tested = [i for i, score in enumerate(scores) if score.p_value is not None]
-    # By index, as a signal may have two scores. A tolerated effect enters the correction as no
-    # discovery: small but sure shifts must not lend their certainty to the other signals.
-    entered = [
-        replace(
-            scores[i], feature=str(i), p_value=scores[i].p_value if _is_material(scores[i]) else 1.0
-        )
-        for i in tested
-    ]
-    judged = dict(zip(tested, judge_scores(entered, fdr=fdr), strict=True))
-    return [
-        replace(score, q_value=judged[i].q_value, drifted=judged[i].drifted)
-        if i in judged
-        else replace(score, drifted=score.threshold is not None and _is_material(score))
-        for i, score in enumerate(scores)
-    ]
-
-
-def _is_material(score: DriftScore) -> bool:
-    return score.threshold is None or (score.effect or 0.0) >= score.threshold

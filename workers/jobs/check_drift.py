@@ -20,12 +20,14 @@ from workers.detectors.evidently_report import build_report
 from workers.detectors.measure import measure_window
 from workers.jobs.champions import loaded
 from workers.jobs.context import current, kept_alive, now
+from workers.statistics.watching import watch_window
 from workers.task_types import task_types
 
 log = structlog.get_logger()
 
 Columns = dict[str, dict[str, NDArray[Any]]]
 
+NEVER: Final = 1e-300  # a level at which nothing is found
 _KEPT: Final = 8
 _references: OrderedDict[tuple[str, str], tuple[Columns, Mapping[str, Any]]] = OrderedDict()
 
@@ -52,9 +54,16 @@ def check_drift(check_id: str) -> None:
                 reference,
                 current_columns,
                 selected(window.policy.check.detectors),
-                fdr=window.policy.check.fdr,
+                fdr=max(window.look()[0], NEVER),
                 seed=window.through[0] % 2**31,
                 minimum_rows=window.policy.check.minimum_rows,
+            )
+            watch = watch_window(
+                reference,
+                current_columns,
+                window.watch,
+                sequences=[row.sequence for row in window.current],
+                false_alarm_rows=window.policy.check.false_alarm_rows,
             )
             html, body = build_report(reference, current_columns, scores)
         except UpkeepError as error:
@@ -67,7 +76,7 @@ def check_drift(check_id: str) -> None:
             return
         try:
             report_id, decision_id = drift.finish(
-                work, lease, window, scores, html=html, evidently=body, now=now()
+                work, lease, window, scores, watch, html=html, evidently=body, now=now()
             )
         except StaleVerdict as error:  # its rows stay unchecked, so that they are looked at again
             drift.fail(work, lease, None, problem("stale-verdict", str(error)))

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, defer
 from app.adapters.postgres import leases
 from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import CheckRow, DriftReportRow
+from app.domain.drift import Watch
 from app.domain.errors import Conflict, NotFound
 from app.domain.identity import new_id
 from app.domain.training import Lease
@@ -95,6 +96,16 @@ class PostgresChecks:
     def add_report(self, report: Json, *, html: bytes | None) -> None:
         self._session.execute(insert(DriftReportRow).values(**report, evidently_html=html))
 
+    def watch(self, version_id: UUID) -> Watch:
+        """Return where the watch of a version stood after its newest report."""
+        state = self._session.scalar(
+            select(DriftReportRow.watch)
+            .where(DriftReportRow.version_id == version_id)
+            .order_by(DriftReportRow.created_at.desc(), DriftReportRow.id.desc())
+            .limit(1)
+        )
+        return Watch(**state) if state else Watch()
+
     def report(self, report_id: UUID, model_id: UUID) -> Json:
         query = (
             select(DriftReportRow)
@@ -146,6 +157,13 @@ class PostgresChecks:
         )
 
 
+def _shown(watch: Json | None) -> Json | None:
+    """Return what a reader wants of a watch: the numbers that bets stand at are the machine's."""
+    if watch is None:
+        return None
+    return {key: value for key, value in watch.items() if key not in {"values", "columns"}}
+
+
 def _report(row: DriftReportRow) -> Json:
     return {
         "id": row.id,
@@ -156,5 +174,6 @@ def _report(row: DriftReportRow) -> Json:
         "fdr": row.fdr,
         "scores": row.scores,
         "performance": row.performance,
+        "watch": _shown(row.watch),
         "created_at": row.created_at,
     }

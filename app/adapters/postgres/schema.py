@@ -279,7 +279,10 @@ class DriftReportRow(Row):
     """All scores of one check, corrected together."""
 
     __tablename__ = "drift_reports"
-    __table_args__ = (Index(None, "model_id", "created_at"),)
+    __table_args__ = (
+        Index(None, "model_id", "created_at"),
+        Index(None, "version_id", "created_at"),
+    )
     id: Mapped[UUID] = mapped_column(primary_key=True)
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
     version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
@@ -289,6 +292,7 @@ class DriftReportRow(Row):
     n_reference: Mapped[int]
     scores: Mapped[list[Any]]
     performance: Mapped[Json | None]
+    watch: Mapped[Json | None]
     fdr: Mapped[float]
     evidently_json: Mapped[Json | None]
     evidently_html: Mapped[bytes | None]

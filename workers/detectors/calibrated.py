@@ -1,0 +1,161 @@
+"""Has a column moved in any way, and in which?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.drift import Measurement
+from workers.detectors import (
+    Kind,
+    detectors,
+    impossible,
+    options_schema,
+    share_option,
+)
+from workers.statistics.marginals import (
+    DEPENDENCE,
+    KINDS,
+    LOCATION,
+    MISSING,
+    NEW_CATEGORY,
+    RANGE,
+    SPREAD,
+    WEIGHTS,
+    combined,
+)
+from workers.statistics.profile import fitted_to
+
+SURE: Final = 1e-3
+BLAMED: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """All tests of a column at once, on binned counts, combined into one p-value.
+
+    Location, spread, shape, frequencies, missing, unseen and out-of-range values, and how the
+    column goes with the others. Only what moved further than tolerated counts, so that a large
+    window does not alarm on trifles. The statistic is -log10 of the p-value.
+
+    Attributes:
+        tolerated_effect: of location, spread, shape (gap of the distribution functions) and
+            frequencies (total variation).
+        tolerated_missing: gap of the shares missing.
+        tolerated_unseen: share of unseen categories, or of values out of the reference's range.
+        tolerated_dependence: half the difference of two correlations.
+    """
+
+    tolerated_effect: float = 0.03
+    tolerated_missing: float = 0.01
+    tolerated_unseen: float = 0.005
+    tolerated_dependence: float = 0.05
+
+    description: ClassVar[str] = (
+        "Location, spread, shape, frequencies, missing, new, range and dependence in one p-value."
+    )
+    kinds: ClassVar[tuple[Kind, ...]] = ("numeric", "categorical")
+    sees: ClassVar[str] = "any"
+    schema: ClassVar[Mapping[str, Any]] = options_schema(
+        tolerated_effect=share_option(0.03, "Largest gap between the distributions."),
+        tolerated_missing=share_option(0.01, "Gap between the shares of missing values."),
+        tolerated_unseen=share_option(0.005, "Share of unseen categories or values out of range."),
+        tolerated_dependence=share_option(0.05, "Half the difference of two correlations."),
+    )
+
+    def measure(self, reference: NDArray[Any], current: NDArray[Any], *, seed: int) -> Measurement:
+        """Compare two samples of one column, shapes (n,) and (m,)."""
+        return self.measure_together({"": reference}, {"": current}, seed=seed)[""]
+
+    def measure_together(
+        self,
+        reference: Mapping[str, NDArray[Any]],
+        current: Mapping[str, NDArray[Any]],
+        *,
+        seed: int,
+    ) -> dict[str, Measurement]:
+        """Compare all columns of a reference, name to (n,), with those of a window, (m,)."""
+        del seed  # nothing here is drawn at random
+        if not any(map(len, reference.values())) or not any(map(len, current.values())):
+            return {name: impossible("one side has no values") for name in reference}
+        fitted = fitted_to(reference)
+        found = fitted.read(current, fdr=BLAMED)
+        tolerated = self._tolerated()
+        is_tested = ~np.isnan(found.p_values)
+        counts = is_tested & (found.effects >= tolerated)
+        counts |= is_tested & ~counts.any(
+            axis=1, keepdims=True
+        )  # then it is the effect that says no
+        p_values = np.where(is_tested & ~counts, 1.0, found.p_values)
+        together = combined(p_values, WEIGHTS)
+        n = np.array([fitted.counts.sum(axis=1), [len(current.get(c, ())) for c in reference]])
+        margin = 1.36 * np.sqrt((1 / np.maximum(n, 1)).sum(axis=0))  # Kolmogorov's, at 95 %
+        return {
+            name: _measurement(p, p_all, effects, tolerated, margin=float(wide))
+            for name, p, p_all, effects, wide in zip(
+                reference, p_values, together, found.effects, margin, strict=True
+            )
+        }
+
+    def _tolerated(self) -> NDArray[np.float64]:
+        own = {
+            MISSING: self.tolerated_missing,
+            NEW_CATEGORY: self.tolerated_unseen,
+            RANGE: self.tolerated_unseen,
+            DEPENDENCE: self.tolerated_dependence,
+        }
+        return np.array([own.get(kind, self.tolerated_effect) for kind in KINDS])
+
+
+def _measurement(
+    p_values: NDArray[np.float64],
+    p_value: float,
+    effects: NDArray[np.float64],
+    tolerated: NDArray[np.float64],
+    *,
+    margin: float,
+) -> Measurement:
+    tested = np.flatnonzero(~np.isnan(p_values))
+    if all(KINDS[i] in {NEW_CATEGORY, RANGE} and p_values[i] == 1.0 for i in tested):
+        return impossible("there is nothing that could differ")
+    kind = moved_most({KINDS[i]: float(p_values[i]) for i in tested})
+    at = KINDS.index(kind)
+    effect = float(effects[at])
+    readings = {
+        KINDS[i]: {"p_value": float(p_values[i]), "effect": float(effects[i])} for i in tested
+    }
+    return Measurement(
+        statistic=float(-np.log10(max(p_value, 1e-300))),
+        p_value=float(p_value),
+        effect=effect,
+        detail={
+            "kind": kind,
+            "effect_interval": [max(0.0, effect - margin), min(1.0, effect + margin)],
+            "by_kind": readings,
+        },
+        tolerated=float(tolerated[at]),
+    )
+
+
+def moved_most(p_values: Mapping[str, float]) -> str:
+    """Return the kind of move that explains the p-values of one column best.
+
+    A plainer name wins over a vaguer one where it carries at least half of the evidence: a new
+    category also moves the frequencies, a shift of location also the shape.
+
+    Args:
+        p_values: of each kind tested; at least one.
+    """
+    evidence = {kind: -np.log(max(p, 1e-300)) for kind, p in p_values.items()}
+    most = max(evidence.values())
+    for plainest in ((NEW_CATEGORY,), (MISSING,), (LOCATION, SPREAD)):
+        known = [kind for kind in plainest if kind in evidence]
+        best = max(known, key=evidence.__getitem__, default=None)
+        if best and evidence[best] >= max(most / 2, -np.log(SURE)):
+            return best
+    return max(evidence, key=evidence.__getitem__)
+
+
+detectors.add("calibrated", Calibrated())

@@ -1,0 +1,1 @@
+"""The tests that detectors stand on: p-values of counts, without an opinion."""

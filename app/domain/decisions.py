@@ -35,6 +35,8 @@ class Situation:
         performance: labelled accuracy of the champion; None without labels.
         champion_age_seconds: since the champion took over; None before the first.
         n_labels: labelled observations that the champion answered.
+        n_labels_since_drift: labelled rows of the window that arrived since the drift that stands
+            began; None while none stands, or where nobody counted.
         n_new_labels: labelled observations that no run has been started on yet.
         n_training_rows: rows in the champion's training snapshot.
         regret: avoidable errors of the champion since it took over: labelled answers times the
@@ -53,6 +55,7 @@ class Situation:
     performance: PerformanceEvidence | None = None
     champion_age_seconds: float | None = None
     n_labels: int = 0
+    n_labels_since_drift: int | None = None
     n_new_labels: int = 0
     n_training_rows: int = 0
     regret: float = 0.0

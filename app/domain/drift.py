@@ -127,6 +127,8 @@ class Watch:
             finding.
         level: false discovery rate of that look.
         stood: whether the last report found drift.
+        began_after: arrival number of the last row looked at before the drift that stands was
+            found; None while none stands.
         tolerance: distance from the reference that the bets are charged for, calibrated on the
             reference itself.
     """
@@ -142,6 +144,7 @@ class Watch:
     looked_through: int = 0
     level: float = 0.0
     stood: bool = False
+    began_after: int | None = None
     tolerance: float = 0.0
 
 

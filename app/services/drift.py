@@ -91,6 +91,12 @@ class Window:
         """Return how many of the window's rows arrived after one."""
         return sum(row.sequence > sequence for row in self.current)
 
+    def n_labels_after(self, sequence: int | None) -> int | None:
+        """Return how many rows of the window that arrived after one have a label."""
+        if sequence is None:
+            return None
+        return sum(row.sequence > sequence and row.label is not None for row in self.current)
+
     def look(self) -> tuple[float, bool]:
         """Return the false discovery rate its tests may have, and whether that is a new look."""
         rules = self.policy.check
@@ -204,6 +210,7 @@ def finish(
     watch = _looked(window, watch)
     scores = _named(scores, watch, window)
     finding = finding_of(scores, n_current=len(window.current), minimum_rows=rules.minimum_rows)
+    watch = _standing(window, watch, finding)
     drifted = tuple(score.feature for score in scores if score.drifted)
     report_id = new_id()
     with work:
@@ -227,7 +234,7 @@ def finish(
                 "scores": document(list(scores)),
                 "performance": document(performance) if performance else None,
                 "fdr": watch.level,
-                "watch": document(replace(watch, stood=finding is Finding.DRIFT)),
+                "watch": document(watch),
                 "evidently_json": evidently,
             },
             html=html,
@@ -248,6 +255,7 @@ def finish(
             now=now,
             finding=finding,
             drifted=drifted,
+            n_labels_since_drift=window.n_labels_after(watch.began_after),
             performance=performance,
             yardstick=window.accepted[0] if window.accepted else None,
         )
@@ -267,6 +275,15 @@ def _looked(window: Window, watch: Watch) -> Watch:
     level, is_look = window.look()
     through = window.current[-1].sequence if is_look else window.watch.looked_through
     return replace(watch, level=level, looked_through=through)
+
+
+def _standing(window: Window, watch: Watch, finding: Finding) -> Watch:
+    """Return the watch with what the finding makes of it."""
+    if finding is not Finding.DRIFT:
+        return replace(watch, stood=False, began_after=None)
+    last = window.watch
+    began = last.began_after if last.stood else last.looked_through
+    return replace(watch, stood=True, began_after=began)
 
 
 def _named(scores: Sequence[DriftScore], watch: Watch, window: Window) -> list[DriftScore]:

@@ -27,22 +27,18 @@ class Drift:
             return Signal("drift", False, f"drift finding: {found}")
         named = ", ".join(situation.drifted)
         labelled = situation.performance
-        if labelled is None or labelled.n < policy.performance.minimum_labels:
-            have = 0 if labelled is None else labelled.n
-            return Signal(
-                "drift",
-                False,
-                f"drift in {named}; waiting for labels to tell whether it hurts "
-                f"({have} of {policy.performance.minimum_labels})",
-                waits=True,
-                values={"drifted": list(situation.drifted), "n_labels": have},
-            )
+        needed = policy.performance.minimum_labels
+        if labelled is None or labelled.n < needed:
+            return _waiting(situation, 0 if labelled is None else labelled.n, needed)
         harmful = labelled.is_decayed(policy.performance.suspicion_run_length)
         values = {
             "drifted": list(situation.drifted),
             "log_e_value_max": labelled.log_e_value_max,
             "needed": policy.performance.suspicion_run_length,
         }
+        since = situation.n_labels_since_drift
+        if not harmful and since is not None and since < needed:
+            return _waiting(situation, since, needed)
         if not harmful:
             return Signal(
                 "drift",
@@ -51,3 +47,15 @@ class Drift:
                 values=values,
             )
         return Signal("drift", True, f"drift in {named}, and {in_words(labelled)}", values=values)
+
+
+def _waiting(situation: Situation, n_labels: int, needed: int) -> Signal:
+    """Return the signal of drift that nobody can judge yet."""
+    return Signal(
+        "drift",
+        False,
+        f"drift in {', '.join(situation.drifted)}; waiting for labels of these rows to tell "
+        f"whether it hurts ({n_labels} of {needed})",
+        waits=True,
+        values={"drifted": list(situation.drifted), "n_labels": n_labels},
+    )

@@ -53,6 +53,24 @@ TABLE = {
         None,
         "accuracy holds",
     ),
+    "drift whose own rows have no labels yet waits": (
+        replace(DRIFTED, performance=HOLDS, n_labels_since_drift=12),
+        Outcome.DEFER,
+        None,
+        "12 of 50",
+    ),
+    "drift whose own rows are labelled, and does no harm": (
+        replace(DRIFTED, performance=HOLDS, n_labels_since_drift=50),
+        Outcome.SKIP,
+        None,
+        "accuracy holds",
+    ),
+    "a fall that is proved needs no more labels": (
+        replace(DRIFTED, performance=SUSPECT, n_labels_since_drift=12),
+        Outcome.RETRAIN,
+        "drift",
+        "drift in brightness",
+    ),
     "drift without labels waits": (DRIFTED, Outcome.DEFER, None, "waiting for labels"),
     "drift with too few labels waits": (
         replace(DRIFTED, performance=performance(20.0, n=49)),

@@ -46,6 +46,12 @@ class ContractField:
     categories: Sequence[str] | None = None
     maximum_length: int = MAXIMUM_TEXT_LENGTH
 
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with one value of this field; None when it is good, or missing."""
+        if value is None:
+            return "is required" if self.is_required else None
+        return _CHECKS[self.type](value, self)
+
 
 @dataclass(frozen=True, slots=True)
 class InputContract:
@@ -64,12 +70,7 @@ class InputContract:
             if name not in known
         ]
         for name, allowed in known.items():
-            value = inputs.get(name)
-            if value is None:
-                if allowed.is_required:
-                    found.append(Fault(f"{pointer}/{name}", "is required"))
-                continue
-            problem = _CHECKS[allowed.type](value, allowed)
+            problem = allowed.problem(inputs.get(name))
             if problem:
                 found.append(Fault(f"{pointer}/{name}", problem))
         return found

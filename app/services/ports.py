@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -12,6 +12,7 @@ from app.domain.models import MaintainedModel
 from app.domain.observations import Label, Observation, Rejected
 from app.domain.training import Lease, RunEvent, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Transition, VersionEvent
+from app.services.batches import Batch, Columns
 
 Json = dict[str, Any]
 
@@ -117,7 +118,7 @@ class Datasets(Protocol):
 class Observations(Protocol):
     """Inference records and labels."""
 
-    def add(self, model_id: UUID, rows: Sequence[Observation]) -> int: ...
+    def add(self, model_id: UUID, batch: Batch) -> int: ...
     def quarantine(
         self, model_id: UUID, rejected: Sequence[Rejected], bodies: Sequence[str]
     ) -> None: ...
@@ -127,6 +128,9 @@ class Observations(Protocol):
     ) -> tuple[set[str], int]: ...
     def get(self, model_id: UUID, observation_id: str) -> Json: ...
     def newest(self, model_id: UUID, *, version: int, limit: int) -> Sequence[Observation]: ...
+    def columns(
+        self, model_id: UUID, *, version: int, after_sequence: int, limit: int
+    ) -> Columns: ...
     def labelled(
         self, model_id: UUID, *, after_label: int, through_label: int
     ) -> Sequence[Example]: ...
@@ -135,6 +139,8 @@ class Observations(Protocol):
     def n_labelled(self, model_id: UUID, *, after_label: int) -> int: ...
     def n_classes(self, model_id: UUID) -> int: ...
     def timeline(self, model_id: UUID, *, bucket: int) -> Sequence[Json]: ...
+    def prepare_days(self, today: date, *, ahead: int) -> None: ...
+    def drop_before(self, day: date) -> int: ...
 
 
 class Checks(Protocol):

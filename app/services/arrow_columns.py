@@ -133,17 +133,13 @@ def _is_text(values: pa.Array, longest: int) -> Mask:
     return _mask(pc.and_(short, pc.invert(pc.match_substring(values, "\x00"))))
 
 
-def _field(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask]:
+def _field(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask | bool]:
     """Return one field of the input in the type that is stored, and where it is good."""
-    missing = _mask(pc.is_null(values))
-    allowed = missing & (not field.is_required)
-    if pa.types.is_null(values.type):
-        return values.cast(pa.string()), allowed
-    if field.type is FieldType.NUMBER:
+    if field.type is FieldType.NUMBER and not pa.types.is_null(values.type):
         stored, good = _numbers(values, field)
     elif field.type is FieldType.BOOLEAN and pa.types.is_boolean(values.type):
-        stored, good = values, ~missing
-    elif field.type is FieldType.TEXT:
+        stored, good = values, True
+    elif field.type is FieldType.TEXT or pa.types.is_null(values.type):
         stored = _strings(values)
         good = _is_text(stored, field.maximum_length)
     elif field.type is FieldType.CATEGORY:
@@ -153,23 +149,30 @@ def _field(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask]:
             good &= _mask(pc.is_in(stored, value_set=pa.array(field.categories, pa.string())))
     else:
         raise _OddShape
-    return stored, (good & ~missing) | allowed
+    if stored.null_count == 0:
+        return stored, good
+    missing = _mask(pc.is_null(stored))
+    return stored, (good & ~missing) | (missing & (not field.is_required))
 
 
-def _numbers(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask]:
+def _numbers(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask | bool]:
+    """Return numbers as float64 or int64, and where they are good; missing ones may be either."""
     kind = values.type
-    if pa.types.is_float32(kind) or pa.types.is_float64(kind):
-        stored = values.cast(pa.float64())
-    elif pa.types.is_integer(kind) and kind != pa.uint64():
-        stored = values.cast(pa.int64())
-    else:
+    is_whole = pa.types.is_integer(kind) and kind != pa.uint64()
+    if not (is_whole or pa.types.is_float32(kind) or pa.types.is_float64(kind)):
         raise _OddShape
-    array = pc.fill_null(stored.cast(pa.float64(), safe=False), 0.0).to_numpy()
-    if pa.types.is_integer(kind) and len(array) and np.abs(array).max() > 2**53:
+    stored = values.cast(pa.int64() if is_whole else pa.float64())
+    if not len(stored):
+        return stored, True
+    present = stored if stored.null_count == 0 else pc.fill_null(stored, 0)
+    array = present.to_numpy()
+    if is_whole and max(-int(array.min()), int(array.max())) > 2**53:
         raise _OddShape  # beyond it, a rounded integer may cross a bound
     lowest = -MAXIMUM_NUMBER if field.minimum is None else field.minimum
     highest = MAXIMUM_NUMBER if field.maximum is None else field.maximum
-    return stored, (array >= lowest) & (array <= highest) & np.isfinite(array)
+    if array.min() >= lowest and array.max() <= highest:  # both are NaN if one number is
+        return stored, True
+    return stored, (array >= lowest) & (array <= highest)
 
 
 def _scores(values: pa.Array, labels: Sequence[str]) -> tuple[dict[str, pa.Array], Mask]:

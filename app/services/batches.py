@@ -24,7 +24,7 @@ from app.domain.observations import Observation
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_OPTIONS: Final = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+_OPTIONS: Final = pyarrow.ipc.IpcWriteOptions(compression="lz4")
 PREDICTION: Final = "prediction"
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from app.domain.identity import canonical_json
 from app.domain.models import MaintainedModel
 from app.domain.observations import (
     MAXIMUM_ID_LENGTH,
@@ -22,7 +24,6 @@ from app.domain.observations import (
     Rejected,
 )
 from app.services.batches import PREDICTION, Batch, microseconds, packed, packed_scores
-from app.services.documents import document
 from app.services.rows import (
     FIELDS,
     OWN,
@@ -73,16 +74,47 @@ def sort_rows(
         for place, row in enumerate(shaped)
         if _is_shaped(row) and row["inputs"].keys() <= known
     ]
-    kept = [shaped[index] for index in whole]
-    bad = _bad_places(kept, model)
-    good = [row for place, row in enumerate(kept) if place not in bad] if bad else kept
+    kept = [shaped[place] for place in whole]
+    columns = _columns(kept, model)
+    bad = _bad_places(columns, model)
+    if bad:
+        kept = [row for n, row in enumerate(kept) if n not in bad]
+        columns = _columns(kept, model)
     taken = {place for n, place in enumerate(whole) if n not in bad}
     refused = {
         place: nested(row, model.contract, OWN)
         for place, row in enumerate(shaped)
         if place not in taken
     }
-    return Sorted(_batch(good, model, now, serving), *refusals(refused, model))
+    return Sorted(_batch(columns, now, serving), *refusals(refused, model))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Values of rows as they were sent, column by column; a key that no row has is left out."""
+
+    n_rows: int
+    own: Mapping[str, Sequence[Any]]
+    inputs: Mapping[str, Sequence[Any]]
+
+    def get(self, key: str) -> Sequence[Any]:
+        """Return one of the rows' own columns."""
+        return self.own.get(key) or [None] * self.n_rows
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], model: MaintainedModel) -> _Columns:
+    """Return rows of known fields as columns."""
+    present = set().union(*rows) if rows else set()
+    own = {key: [row.get(key) for row in rows] for key in present - {"inputs"}}
+    inputs = [row["inputs"] for row in rows]
+    names = [field.name for field in model.contract.fields]
+    try:
+        every = list(zip(*map(itemgetter(*names, names[0]), inputs), strict=True)) if names else []
+    except KeyError:
+        every = []
+    if every:
+        return _Columns(len(rows), own, dict(zip(names, every, strict=False)))
+    return _Columns(len(rows), own, {name: [row.get(name) for row in inputs] for name in names})
 
 
 def _is_shaped(row: Any) -> bool:
@@ -97,52 +129,48 @@ def refusals(rows: Mapping[int, Any], model: MaintainedModel) -> tuple[list[Reje
     return rejected, [body_of(row) for row in rows.values()]
 
 
-def _bad_places(rows: Sequence[Mapping[str, Any]], model: MaintainedModel) -> set[int]:
+def _bad_places(columns: _Columns, model: MaintainedModel) -> set[int]:
     """Return the places of the rows with a bad value."""
-
-    def each(key: str, faults: Callable[[Any], Any]) -> set[int]:
-        return {place for place, row in enumerate(rows) if faults(row.get(key))}
-
     bad: set[int] = set()
     labels = frozenset(model.labels)
-    ids = [row.get("id") for row in rows]
-    if not _are_ids(ids):
-        bad |= each("id", id_faults)
-    for key in ("prediction", "label"):
-        if not _are_labels([row.get(key) for row in rows], labels):
-            bad |= each(key, partial(label_faults, key, model=model))
-    bad |= each("at", time_faults)
-    bad |= each("scores", lambda value: value is not None and scores_faults(value, model))
-    bad |= each("version", version_faults)
-    bad |= each("shadow", lambda value: shadow_faults(value, model))
-    inputs = [row["inputs"] for row in rows]
+    if not _are_ids(columns.get("id")):
+        bad |= _where(columns.get("id"), id_faults)
+    for key in {"prediction", "label"} & columns.own.keys():
+        if not _are_labels(columns.own[key], labels):
+            bad |= _where(columns.own[key], partial(label_faults, key, model=model))
+    others: dict[str, Callable[[Any], Any]] = {
+        "at": time_faults,
+        "scores": partial(scores_faults, model=model),
+        "version": version_faults,
+        "shadow": partial(shadow_faults, model=model),
+    }
+    for key in others.keys() & columns.own.keys():
+        bad |= _where(columns.own[key], others[key])
     for field in model.contract.fields:
-        values = [row.get(field.name) for row in inputs]
+        values = columns.inputs[field.name]
         if not _QUICK[field.type](values, field):
-            bad |= {place for place, value in enumerate(values) if field.problem(value)}
+            bad |= _where(values, field.problem)
     return bad
 
 
-def _batch(
-    rows: Sequence[Mapping[str, Any]], model: MaintainedModel, now: datetime, serving: int | None
-) -> Batch:
-    """Return good rows as columns."""
-    inputs = [row["inputs"] for row in rows]
-    times = [row.get("at") for row in rows]
-    shadows = [row.get("shadow") or None for row in rows]
-    columns = {PREDICTION: pa.array([row.get("prediction") for row in rows], pa.string())}
-    for field in model.contract.fields:
-        columns |= packed(field.name, [row.get(field.name) for row in inputs])
-    stated = [now if at is None else time_of(at) or now for at in times]
+def _where(values: Sequence[Any], faults: Callable[[Any], Any]) -> set[int]:
+    return {place for place, value in enumerate(values) if faults(value)}
+
+
+def _batch(columns: _Columns, now: datetime, serving: int | None) -> Batch:
+    """Return good rows as they are stored."""
+    body = {PREDICTION: pa.array(columns.get("prediction"), pa.string())}
+    for name, values in columns.inputs.items():
+        body |= packed(name, values)
+    times = [now if at is None else time_of(at) or now for at in columns.get("at")]
+    shadows = [canonical_json(value) if value else None for value in columns.get("shadow")]
     return Batch(
-        ids=pa.array([row["id"] for row in rows], pa.string()),
-        observed_at=np.array([microseconds(at) for at in stated], dtype=np.int64),
-        versions=pa.array([row.get("version") or serving for row in rows], pa.int32()),
-        shadow=pa.array(
-            [None if value is None else body_of(document(value)) for value in shadows], pa.string()
-        ),
-        labels=pa.array([row.get("label") for row in rows], pa.string()),
-        body=pa.table(columns | packed_scores([row.get("scores") or None for row in rows])),
+        ids=pa.array(columns.get("id"), pa.string()),
+        observed_at=np.array([microseconds(at) for at in times], dtype=np.int64),
+        versions=pa.array([number or serving for number in columns.get("version")], pa.int32()),
+        shadow=pa.array(shadows, pa.string()),
+        labels=pa.array(columns.get("label"), pa.string()),
+        body=pa.table(body | packed_scores([value or None for value in columns.get("scores")])),
     )
 
 
@@ -179,14 +207,15 @@ def _are_numbers(values: Sequence[Any], field: ContractField) -> bool:
     if not kinds <= {float, int, _NONE} or (_NONE in kinds and field.is_required):
         return False
     try:
-        numbers = np.array([value for value in values if value is not None], dtype=np.float64)
+        present = [v for v in values if v is not None] if _NONE in kinds else values
+        numbers = np.array(present, dtype=np.float64)
     except OverflowError:
         return False
     if int in kinds and numbers.size and np.abs(numbers).max() > 2**53:
         return False  # beyond it, a rounded integer may cross a bound
     lowest = -MAXIMUM_NUMBER if field.minimum is None else field.minimum
     highest = MAXIMUM_NUMBER if field.maximum is None else field.maximum
-    return bool(((numbers >= lowest) & (numbers <= highest) & np.isfinite(numbers)).all())
+    return not numbers.size or bool(numbers.min() >= lowest and numbers.max() <= highest)
 
 
 def _are_texts(values: Sequence[Any], field: ContractField) -> bool:

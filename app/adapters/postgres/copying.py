@@ -4,8 +4,11 @@ A row is the number of its fields, then each field as its length and its bytes; 
 a missing one. Arrow joins the columns, so that no Python object is made for a value.
 """
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +16,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid, Unavailable
@@ -21,9 +26,33 @@ Cursor = psycopg.Cursor[Any]
 Parts = list[Any]
 """Pieces of each row, in order: Arrow binary arrays of shape (n,), or scalars."""
 
+_TEXT_OID: Final = 25
+_TEXT_ARRAY_OID: Final = 1009
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _MISSING: Final = (-1).to_bytes(4, "big", signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A parameter that holds strings, none missing: a `text[]`, sent as Arrow has it."""
+
+    values: pa.StringArray
+
+
+class _TextsDumper(Dumper):
+    """Says how the driver sends `Texts`."""
+
+    format = Format.BINARY
+    oid = _TEXT_ARRAY_OID
+
+    def dump(self, obj: Any) -> bytes:
+        """Return an array of one dimension: 1, no missing ones, type, size, first index, values."""
+        head = struct.pack(">iiiii", 1, 0, _TEXT_OID, len(obj.values), 1)
+        return head + bytes(_joined(texts(obj.values))) if len(obj.values) else bytes(12)
+
+
+psycopg.adapters.register_dumper(Texts, _TextsDumper)
 
 
 @contextmanager
@@ -72,6 +101,8 @@ def texts(values: pa.StringArray) -> Parts:
 
 def few(values: pa.Array, encode: Callable[[Any], bytes]) -> Parts:
     """Return a field of few different values, some missing; each different one is encoded once."""
+    if values.null_count == len(values):
+        return constant(None)
     codes = values.dictionary_encode()
     fields = [field(encode(value)) for value in codes.dictionary.to_pylist()]
     places = pc.fill_null(codes.indices, len(fields))
@@ -91,10 +122,19 @@ def copy_body(columns: list[Parts]) -> bytes:
     """
     head = pa.scalar(len(columns).to_bytes(2, "big"))
     parts = [part for column in columns for part in column]
-    rows = pc.binary_join_element_wise(head, *parts, pa.scalar(b""))
+    return b"".join([_HEADER, _joined([head, *parts]), _TRAILER])
+
+
+def _joined(parts: Parts) -> memoryview:
+    """Return the rows that these parts make, end to end; neighbours of one value go together."""
+    parts = [
+        pa.scalar(b"".join(part.as_py() for part in group)) if is_scalar else part
+        for is_scalar, group in groupby(parts, key=lambda part: isinstance(part, pa.Scalar))
+        for part in ([None] if is_scalar else group)
+    ]
+    rows = pc.binary_join_element_wise(*parts, pa.scalar(b""))
     offsets = np.frombuffer(rows.buffers()[1], dtype=np.int32)[rows.offset :][: len(rows) + 1]
-    values = memoryview(rows.buffers()[2])[offsets[0] : offsets[-1]]
-    return b"".join([_HEADER, values, _TRAILER])
+    return memoryview(rows.buffers()[2])[offsets[0] : offsets[-1]]
 
 
 def read_fixed(body: bytes, fields: list[tuple[str, str]]) -> NDArray[Any]:

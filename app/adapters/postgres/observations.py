@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.adapters.postgres import copying, segments
 from app.adapters.postgres.column_reads import columns_of
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import LabelRow, ObservationRow, QuarantinedRow
+from app.adapters.postgres.schema import LabelRow, ModelRow, ObservationRow, QuarantinedRow
 from app.adapters.postgres.segments import Address
 from app.domain.errors import NotFound
 from app.domain.identity import canonical_json
@@ -30,15 +30,21 @@ _COPY: Final = """
 COPY observations (model_id, id, observed_at, prediction, version, shadow, segment_id, place,
                    inputs, scores) FROM STDIN (FORMAT binary)
 """
-_POSTGRES_EPOCH: Final = 946_684_800_000_000  # microseconds from 1970 to 2000
+POSTGRES_EPOCH: Final = 946_684_800_000_000  # microseconds from 1970 to 2000
+
+# The subqueries with LIMIT keep these look-ups what they are, one descent of the primary key for an
+# id, whatever the planner believes about a model it has no statistics of.
+_KNOWN: Final = """
+SELECT o.id FROM unnest(%s) AS i(id), LATERAL
+  (SELECT o.id FROM observations o WHERE o.model_id = %s AND o.id = i.id LIMIT 1) AS o
+"""
 
 _ADD_LABELS: Final = """
-WITH incoming AS (
-  SELECT * FROM unnest(%(ids)s::text[], %(labels)s::text[], %(times)s::timestamptz[])
-    AS t(id, label, labelled_at)
-), known AS (
-  SELECT o.id, o.sequence, o.label AS present, i.label, i.labelled_at
-  FROM incoming i JOIN observations o ON o.model_id = %(model_id)s AND o.id = i.id
+WITH known AS (
+  SELECT o.place, o.id, o.sequence, o.label AS present, i.label, i.labelled_at
+  FROM unnest(%(ids)s, %(labels)s, %(times)s::timestamptz[]) AS i(id, label, labelled_at), LATERAL
+    (SELECT o.ctid AS place, o.id, o.sequence, o.label FROM observations o
+     WHERE o.model_id = %(model_id)s AND o.id = i.id LIMIT 1) AS o
 ), added AS (
   INSERT INTO labels (model_id, observation_id, label, labelled_at)
   SELECT %(model_id)s, id, label, labelled_at FROM known
@@ -47,7 +53,8 @@ WITH incoming AS (
   RETURNING sequence, observation_id, label
 ), changed AS (
   UPDATE observations o SET label = a.label, label_sequence = a.sequence
-  FROM added a WHERE o.model_id = %(model_id)s AND o.id = a.observation_id
+  FROM added a JOIN known k ON k.id = a.observation_id
+  WHERE o.ctid = k.place
   RETURNING o.id
 )
 SELECT k.id, c.id IS NOT NULL FROM known k LEFT JOIN changed c ON c.id = k.id
@@ -120,7 +127,7 @@ class PostgresObservations:
             How many rows were new.
         """
         with copying.raw_cursor(self._session) as cursor:
-            _take_turn(cursor, model_id)
+            take_turn(cursor, model_id)
             fresh = _fresh(cursor, model_id, batch.firsts())
             if len(fresh):
                 _copy(cursor, model_id, fresh)
@@ -177,12 +184,12 @@ class PostgresObservations:
         parameters = {
             "model_id": model_id,
             "corrects": corrects,
-            "ids": list(newest),
-            "labels": [label.label for label in newest.values()],
+            "ids": copying.Texts(pa.array(list(newest), pa.string())),
+            "labels": copying.Texts(pa.array([label.label for label in newest.values()])),
             "times": [label.at for label in newest.values()],
         }
         with copying.raw_cursor(self._session) as cursor:
-            _take_turn(cursor, model_id)
+            take_turn(cursor, model_id)
             found = cursor.execute(_ADD_LABELS, parameters).fetchall()
         return {row[0] for row in found}, sum(row[1] for row in found)
 
@@ -341,19 +348,23 @@ class PostgresObservations:
         Returns:
             How many observations lost their inputs.
         """
+        with copying.raw_cursor(self._session) as cursor:
+            for model_id in self._session.scalars(select(ModelRow.id).order_by(ModelRow.id)):
+                take_turn(cursor, model_id)
         emptied = self._session.execute(_EMPTY, {"day": day})
         return len(emptied.all()) + segments.drop_before(self._session, day)
 
 
-def _take_turn(cursor: copying.Cursor, model_id: UUID) -> None:
+def take_turn(cursor: copying.Cursor, model_id: UUID) -> None:
+    """Wait until no other writer of the model is at work; hold it until the transaction ends."""
     key = model_id.int & 0x7FFF_FFFF_FFFF_FFFF
     cursor.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (key,))
 
 
 def _fresh(cursor: copying.Cursor, model_id: UUID, batch: Batch) -> Batch:
     """Return the rows whose id is not stored yet."""
-    query = "SELECT id FROM observations WHERE model_id = %s AND id = ANY(%s::text[])"
-    known = [row[0] for row in cursor.execute(query, (model_id, batch.ids.to_pylist()))]
+    found = cursor.execute(_KNOWN, (copying.Texts(batch.ids), model_id))
+    known = [row[0] for row in found.fetchall()]
     if not known:
         return batch
     is_known = pc.is_in(batch.ids, value_set=pa.array(known, pa.string()))
@@ -370,7 +381,7 @@ def _copy(cursor: copying.Cursor, model_id: UUID, batch: Batch) -> None:
     columns = [
         copying.constant(model_id.bytes),
         copying.texts(batch.ids),
-        copying.integers(batch.observed_at - _POSTGRES_EPOCH, 8),
+        copying.integers(batch.observed_at - POSTGRES_EPOCH, 8),
         copying.few(batch.body.column("prediction").combine_chunks(), str.encode),
         copying.few(batch.versions, lambda number: int(number).to_bytes(4, "big")),
         copying.few(batch.shadow, _jsonb),

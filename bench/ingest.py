@@ -28,16 +28,16 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, create_engine
 
-from app.adapters.postgres import copying, observations, segments
+from app.adapters.postgres import copying, segments, writing
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.domain.models import MaintainedModel
+from app.services.batches import PREDICTION
 from bench.ingest_rival import Base
 from bench.ingest_support import (
     ARROW,
     JSON,
     ROWS,
     Rows,
-    Servers,
     add_model,
     as_arrow,
     as_batch,
@@ -174,14 +174,15 @@ def staged(
             connection = engine.raw_connection()
             for batch in ready[place::n_writers]:
                 with connection.driver_connection.cursor(binary=True) as cursor:
-                    observations.take_turn(cursor, model.id)
-                    held_in, places = segments.store(cursor, model.id, batch.body)
+                    packed, held_in, places = segments.pack(cursor, batch.body)
+                    writing.take_turn(cursor, model.id)
+                    segments.add(cursor, model.id, packed)
                     cursor.execute(STAGE)
                     columns = [
                         copying.constant(model.id.bytes),
                         copying.texts(batch.ids),
-                        copying.integers(batch.observed_at - observations.POSTGRES_EPOCH, 8),
-                        copying.few(batch.body.column("prediction").combine_chunks(), str.encode),
+                        copying.integers(batch.observed_at - writing.POSTGRES_EPOCH, 8),
+                        copying.few(batch.body.column(PREDICTION).combine_chunks(), str.encode),
                         copying.integers(held_in, 8),
                         copying.integers(places, 4),
                     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from app.domain.errors import Fault, printable
 from app.domain.pictures import SIGNATURE, png_fault
@@ -156,6 +157,21 @@ class Observation:
     shadow: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
     sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What the observations of a model are held to.
+
+    Attributes:
+        labels: what it may answer.
+        serving: the champion's number, for rows that name no version; None before there is one.
+    """
+
+    model_id: UUID
+    labels: Sequence[str]
+    contract: InputContract
+    serving: int | None
 
 
 @dataclass(frozen=True, slots=True)

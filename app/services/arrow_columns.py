@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from app.domain.models import MaintainedModel
 from app.domain.observations import (
     MAXIMUM_ID_LENGTH,
     MAXIMUM_NUMBER,
     ContractField,
     FieldType,
+    Intake,
 )
 from app.services.batches import PREDICTION, Batch, microseconds
 from app.services.columns import Sorted, refusals
@@ -37,37 +37,32 @@ class _OddShape(Exception):
     """This table must be judged row by row."""
 
 
-def sort_table(
-    table: pa.Table, model: MaintainedModel, *, now: datetime, serving: int | None
-) -> Sorted | None:
+def sort_table(table: pa.Table, intake: Intake, *, now: datetime) -> Sorted | None:
     """Sort out the rows of a table; None when its shape is not a common one.
 
     Args:
         table: at least one row, valid (`validate(full=True)`).
-        model: whose contract and labels the rows must keep.
+        intake: what the rows are held to.
         now: the time of a row that states none.
-        serving: the champion's number, for a row that names no version.
     """
     try:
-        batch, good = _judged(table.combine_chunks(), model, now, serving)
+        batch, good = _judged(table.combine_chunks(), intake, now)
     except _OddShape:
         return None
     if good.all():
         return Sorted(batch, [], [])
     places = np.flatnonzero(~good)
     rows = table.take(pa.array(places)).to_pylist()
-    raw = {int(n): nested(row, model.contract, OWN) for n, row in zip(places, rows, strict=True)}
-    rejected, bodies = refusals(raw, model)
+    raw = {int(n): nested(row, intake.contract, OWN) for n, row in zip(places, rows, strict=True)}
+    rejected, bodies = refusals(raw, intake)
     return Sorted(batch.take(np.flatnonzero(good)), rejected, bodies)
 
 
-def _judged(
-    table: pa.Table, model: MaintainedModel, now: datetime, serving: int | None
-) -> tuple[Batch, Mask]:
+def _judged(table: pa.Table, intake: Intake, now: datetime) -> tuple[Batch, Mask]:
     """Return all rows as columns, and which of them are good, shape (n,)."""
     own, inputs, good = _parted(table)
-    n, labels = len(table), pa.array(model.labels, pa.string())
-    known = {field.name for field in model.contract.fields}
+    n, labels = len(table), pa.array(intake.labels, pa.string())
+    known = {field.name for field in intake.contract.fields}
     if not inputs.keys() <= known or "shadow" in own:
         raise _OddShape
     empty = pa.nulls(n, pa.string())
@@ -77,13 +72,13 @@ def _judged(
     for values in answers.values():
         good &= _mask(pc.or_(pc.is_null(values), pc.is_in(values, value_set=labels)))
     columns = {PREDICTION: answers[PREDICTION]}
-    for field in model.contract.fields:
+    for field in intake.contract.fields:
         name = field.name
         values, is_good = _field(inputs.get(name, pa.nulls(n)), field)
         good &= is_good
         columns[f"input:{name}"] = values
-    scores, is_good = _scores(own.get("scores", pa.nulls(n)), model.labels)
-    versions, has_version = _versions(own.get("version", pa.nulls(n)), serving)
+    scores, is_good = _scores(own.get("scores", pa.nulls(n)), intake.labels)
+    versions, has_version = _versions(own.get("version", pa.nulls(n)), intake.serving)
     times, has_time = _times(own.get("at", pa.nulls(n)), now)
     batch = Batch(ids, times, versions, empty, answers["label"], pa.table(columns | scores))
     return batch, good & is_good & has_version & has_time

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from app.domain.identity import canonical_json
-from app.domain.models import MaintainedModel
 from app.domain.observations import (
     MAXIMUM_ID_LENGTH,
     MAXIMUM_NUMBER,
     ContractField,
     FieldType,
+    Intake,
     Rejected,
 )
 from app.services.batches import PREDICTION, Batch, microseconds, packed, packed_scores
@@ -52,21 +52,18 @@ class Sorted:
     bodies: Sequence[str]
 
 
-def sort_rows(
-    rows: Sequence[Any], model: MaintainedModel, *, now: datetime, serving: int | None
-) -> Sorted:
+def sort_rows(rows: Sequence[Any], intake: Intake, *, now: datetime) -> Sorted:
     """Sort out rows as JSON has them, flat or with `inputs`.
 
     Args:
         rows: at least one.
-        model: whose contract and labels they must keep.
+        intake: what they are held to.
         now: the time of a row that states none.
-        serving: the champion's number, for a row that names no version.
     """
-    known = {field.name for field in model.contract.fields}
-    has_pictures = any(field.type is FieldType.IMAGE for field in model.contract.fields)
+    known = {field.name for field in intake.contract.fields}
+    has_pictures = any(field.type is FieldType.IMAGE for field in intake.contract.fields)
     shaped = [
-        row if not has_pictures and _is_shaped(row) else nested(row, model.contract, OWN)
+        row if not has_pictures and _is_shaped(row) else nested(row, intake.contract, OWN)
         for row in rows
     ]
     whole = [
@@ -75,18 +72,18 @@ def sort_rows(
         if _is_shaped(row) and row["inputs"].keys() <= known
     ]
     kept = [shaped[place] for place in whole]
-    columns = _columns(kept, model)
-    bad = _bad_places(columns, model)
+    columns = _columns(kept, intake)
+    bad = _bad_places(columns, intake)
     if bad:
         kept = [row for n, row in enumerate(kept) if n not in bad]
-        columns = _columns(kept, model)
+        columns = _columns(kept, intake)
     taken = {place for n, place in enumerate(whole) if n not in bad}
     refused = {
-        place: nested(row, model.contract, OWN)
+        place: nested(row, intake.contract, OWN)
         for place, row in enumerate(shaped)
         if place not in taken
     }
-    return Sorted(_batch(columns, now, serving), *refusals(refused, model))
+    return Sorted(_batch(columns, intake, now), *refusals(refused, intake))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +99,12 @@ class _Columns:
         return self.own.get(key) or [None] * self.n_rows
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], model: MaintainedModel) -> _Columns:
+def _columns(rows: Sequence[Mapping[str, Any]], intake: Intake) -> _Columns:
     """Return rows of known fields as columns."""
     present = set().union(*rows) if rows else set()
     own = {key: [row.get(key) for row in rows] for key in present - {"inputs"}}
     inputs = [row["inputs"] for row in rows]
-    names = [field.name for field in model.contract.fields]
+    names = [field.name for field in intake.contract.fields]
     try:
         every = list(zip(*map(itemgetter(*names, names[0]), inputs), strict=True)) if names else []
     except KeyError:
@@ -121,32 +118,32 @@ def _is_shaped(row: Any) -> bool:
     return type(row) is dict and type(row.get("inputs")) is dict and row.keys() <= FIELDS
 
 
-def refusals(rows: Mapping[int, Any], model: MaintainedModel) -> tuple[list[Rejected], list[str]]:
+def refusals(rows: Mapping[int, Any], intake: Intake) -> tuple[list[Rejected], list[str]]:
     """Say what is wrong with refused rows, by their place in the batch; return their bodies too."""
     rejected = [
-        Rejected(place, id_of(row), observation_faults(row, model)) for place, row in rows.items()
+        Rejected(place, id_of(row), observation_faults(row, intake)) for place, row in rows.items()
     ]
     return rejected, [body_of(row) for row in rows.values()]
 
 
-def _bad_places(columns: _Columns, model: MaintainedModel) -> set[int]:
+def _bad_places(columns: _Columns, intake: Intake) -> set[int]:
     """Return the places of the rows with a bad value."""
     bad: set[int] = set()
-    labels = frozenset(model.labels)
+    labels = frozenset(intake.labels)
     if not _are_ids(columns.get("id")):
         bad |= _where(columns.get("id"), id_faults)
     for key in {"prediction", "label"} & columns.own.keys():
         if not _are_labels(columns.own[key], labels):
-            bad |= _where(columns.own[key], partial(label_faults, key, model=model))
+            bad |= _where(columns.own[key], partial(label_faults, key, intake=intake))
     others: dict[str, Callable[[Any], Any]] = {
         "at": time_faults,
-        "scores": partial(scores_faults, model=model),
+        "scores": partial(scores_faults, intake=intake),
         "version": version_faults,
-        "shadow": partial(shadow_faults, model=model),
+        "shadow": partial(shadow_faults, intake=intake),
     }
     for key in others.keys() & columns.own.keys():
         bad |= _where(columns.own[key], others[key])
-    for field in model.contract.fields:
+    for field in intake.contract.fields:
         values = columns.inputs[field.name]
         if not _QUICK[field.type](values, field):
             bad |= _where(values, field.problem)
@@ -157,7 +154,7 @@ def _where(values: Sequence[Any], faults: Callable[[Any], Any]) -> set[int]:
     return {place for place, value in enumerate(values) if faults(value)}
 
 
-def _batch(columns: _Columns, now: datetime, serving: int | None) -> Batch:
+def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
     """Return good rows as they are stored."""
     body = {PREDICTION: pa.array(columns.get("prediction"), pa.string())}
     for name, values in columns.inputs.items():
@@ -167,7 +164,9 @@ def _batch(columns: _Columns, now: datetime, serving: int | None) -> Batch:
     return Batch(
         ids=pa.array(columns.get("id"), pa.string()),
         observed_at=np.array([microseconds(at) for at in times], dtype=np.int64),
-        versions=pa.array([number or serving for number in columns.get("version")], pa.int32()),
+        versions=pa.array(
+            [number or intake.serving for number in columns.get("version")], pa.int32()
+        ),
         shadow=pa.array(shadows, pa.string()),
         labels=pa.array(columns.get("label"), pa.string()),
         body=pa.table(body | packed_scores([value or None for value in columns.get("scores")])),

@@ -8,8 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from app.domain.errors import Fault, Invalid
-from app.domain.models import MaintainedModel
-from app.domain.observations import Ingested, Label, Rejected
+from app.domain.observations import Ingested, Intake, Label, Rejected
 from app.services import tables
 from app.services.arrow_columns import sort_table
 from app.services.columns import Sorted, sort_rows
@@ -30,9 +29,9 @@ def ingest_body(
         Invalid: as `ingest`, or the body cannot be read.
     """
     with work:
-        model = work.models.get(name, actor.project_id)
+        intake = work.models.intake(name, actor.project_id)
         rows = tables.read(body, media_type, key="observations")
-        found, added = _store(work, model, rows, now)
+        found, added = _store(work, intake, rows, now)
     return _receipt(found, added, len(rows))
 
 
@@ -46,18 +45,17 @@ def ingest(
         Invalid: every row was refused, or the batch is too large.
     """
     with work:
-        found, added = _store(work, work.models.get(name, actor.project_id), rows, now)
+        found, added = _store(work, work.models.intake(name, actor.project_id), rows, now)
     return _receipt(found, added, len(rows))
 
 
 def _store(
-    work: UnitOfWork, model: MaintainedModel, rows: "Sequence[Any] | pa.Table", now: datetime
+    work: UnitOfWork, intake: Intake, rows: "Sequence[Any] | pa.Table", now: datetime
 ) -> tuple[Sorted, int]:
     _check_size(rows)
-    champion = work.versions.champion(model.id)
-    found = _sorted(rows, model, now, champion.number if champion else None)
-    added = work.observations.add(model.id, found.batch) if len(found.batch) else 0
-    work.observations.quarantine(model.id, found.rejected, found.bodies)
+    found = _sorted(rows, intake, now)
+    added = work.observations.add(intake.model_id, found.batch) if len(found.batch) else 0
+    work.observations.quarantine(intake.model_id, found.rejected, found.bodies)
     return found, added
 
 
@@ -66,13 +64,11 @@ def _receipt(found: Sorted, added: int, n: int) -> Ingested:
     return Ingested(added, len(found.batch) - added, found.rejected)
 
 
-def _sorted(
-    rows: "Sequence[Any] | pa.Table", model: MaintainedModel, now: datetime, serving: int | None
-) -> Sorted:
+def _sorted(rows: "Sequence[Any] | pa.Table", intake: Intake, now: datetime) -> Sorted:
     if not isinstance(rows, pa.Table):
-        return sort_rows(rows, model, now=now, serving=serving)
-    found = sort_table(rows, model, now=now, serving=serving)
-    return found or sort_rows(tables.rows_of_table(rows), model, now=now, serving=serving)
+        return sort_rows(rows, intake, now=now)
+    found = sort_table(rows, intake, now=now)
+    return found or sort_rows(tables.rows_of_table(rows), intake, now=now)
 
 
 def add_labels(
@@ -86,16 +82,16 @@ def add_labels(
     """
     _check_size(rows)
     with work:
-        model = work.models.get(name, actor.project_id)
+        intake = work.models.intake(name, actor.project_id)
         good, rejected = [], []
         for index, row in enumerate(rows):
-            faults = late_label_faults(row, model)
+            faults = late_label_faults(row, intake)
             if faults:
                 rejected.append(Rejected(index, id_of(row), faults))
             else:
                 at = time_of(row.get("at")) or now
                 good.append((index, Label(row["id"], row["label"], at)))
-        known, changed = work.observations.add_labels(model.id, [label for _, label in good])
+        known, changed = work.observations.add_labels(intake.model_id, [label for _, label in good])
     fault = Fault("/id", "is not known; send the observation first, then its label")
     unknown = [
         Rejected(index, label.observation_id, [fault])

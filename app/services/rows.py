@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from app.domain.errors import Fault, printable
 from app.domain.identity import canonical_json
-from app.domain.models import MaintainedModel
-from app.domain.observations import MAXIMUM_ID_LENGTH, Observation
+from app.domain.observations import MAXIMUM_ID_LENGTH, Intake, Observation
 
 OWN: Final = ("id", "at", "prediction", "scores", "version", "shadow", "label")
 """The fields of an observation beside its inputs."""
@@ -15,7 +14,7 @@ OWN: Final = ("id", "at", "prediction", "scores", "version", "shadow", "label")
 FIELDS: Final = frozenset({*OWN, "inputs"})
 
 
-def observation_faults(row: Any, model: MaintainedModel) -> list[Fault]:
+def observation_faults(row: Any, intake: Intake) -> list[Fault]:
     """Return everything wrong with one observation as it was sent; empty when it is good."""
     if not isinstance(row, Mapping):
         return [Fault("", "must be an object with id, inputs and prediction")]
@@ -26,23 +25,23 @@ def observation_faults(row: Any, model: MaintainedModel) -> list[Fault]:
             if key not in FIELDS
         ),
         *id_faults(row.get("id")),
-        *model.contract.faults(row.get("inputs")),
-        *label_faults("prediction", row.get("prediction"), model),
-        *label_faults("label", row.get("label"), model),
+        *intake.contract.faults(row.get("inputs")),
+        *label_faults("prediction", row.get("prediction"), intake),
+        *label_faults("label", row.get("label"), intake),
         *time_faults(row.get("at")),
-        *scores_faults(row.get("scores"), model),
+        *scores_faults(row.get("scores"), intake),
         *version_faults(row.get("version")),
-        *shadow_faults(row.get("shadow"), model),
+        *shadow_faults(row.get("shadow"), intake),
     ]
 
 
-def late_label_faults(row: Any, model: MaintainedModel) -> list[Fault]:
+def late_label_faults(row: Any, intake: Intake) -> list[Fault]:
     """Return everything wrong with one late label as it was sent; empty when it is good."""
     if not isinstance(row, Mapping):
         return [Fault("", "must be an object with id and label")]
     return [
         *id_faults(row.get("id")),
-        *label_faults("label", row.get("label"), model, is_required=True),
+        *label_faults("label", row.get("label"), intake, is_required=True),
         *time_faults(row.get("at")),
     ]
 
@@ -54,19 +53,17 @@ def id_faults(value: Any) -> list[Fault]:
     return [Fault("/id", f"must be a string of 1 to {MAXIMUM_ID_LENGTH} characters")]
 
 
-def label_faults(
-    key: str, value: Any, model: MaintainedModel, *, is_required: bool = False
-) -> list[Fault]:
+def label_faults(key: str, value: Any, intake: Intake, *, is_required: bool = False) -> list[Fault]:
     """Return what is wrong with a value that should be one of the model's labels."""
     if value is None and not is_required:
         return []
-    if isinstance(value, str) and value in model.labels:
+    if isinstance(value, str) and value in intake.labels:
         return []
-    shown = ", ".join(model.labels[:20]) + (", ..." if len(model.labels) > 20 else "")
+    shown = ", ".join(intake.labels[:20]) + (", ..." if len(intake.labels) > 20 else "")
     return [Fault(f"/{key}", f"must be one of the model's labels: {shown}")]
 
 
-def scores_faults(scores: Any, model: MaintainedModel) -> list[Fault]:
+def scores_faults(scores: Any, intake: Intake) -> list[Fault]:
     """Return what is wrong with scores."""
     if scores is None:
         return []
@@ -75,7 +72,7 @@ def scores_faults(scores: Any, model: MaintainedModel) -> list[Fault]:
     return [
         Fault(f"/scores/{label}", "must be a label of the model with a probability in [0, 1]")
         for label, value in scores.items()
-        if label not in model.labels
+        if label not in intake.labels
         or isinstance(value, bool)
         or not isinstance(value, int | float)
         or not -1e-6 <= value <= 1 + 1e-6
@@ -91,11 +88,11 @@ def version_faults(value: Any) -> list[Fault]:
     return [Fault("/version", "must be the number of a model version, such as 1")]
 
 
-def shadow_faults(shadow: Any, model: MaintainedModel) -> list[Fault]:
+def shadow_faults(shadow: Any, intake: Intake) -> list[Fault]:
     """Return what is wrong with the answers of other versions."""
     if shadow is None or (
         isinstance(shadow, Mapping)
-        and all(key.isdecimal() and value in model.labels for key, value in shadow.items())
+        and all(key.isdecimal() and value in intake.labels for key, value in shadow.items())
     ):
         return []
     return [Fault("/shadow", "must map version numbers to labels of the model")]

@@ -5,40 +5,23 @@ from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Date, cast, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from app.adapters.postgres import copying, segments
+from app.adapters.postgres import copying, segments, writing
 from app.adapters.postgres.column_reads import columns_of
 from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import LabelRow, ModelRow, ObservationRow, QuarantinedRow
 from app.adapters.postgres.segments import Address
 from app.domain.errors import NotFound
-from app.domain.identity import canonical_json
 from app.domain.observations import Label, Observation, Rejected
 from app.services.batches import Batch, Columns, inputs_of, scores_of
 from app.services.documents import document
 from app.services.ports import Example, Json, Listed, Page
 
-INLINE_ROWS: Final = 64
-"""Below so many rows a batch's inputs are kept in its rows: an Arrow schema would outweigh them."""
-
-_COPY: Final = """
-COPY observations (model_id, id, observed_at, prediction, version, shadow, segment_id, place,
-                   inputs, scores) FROM STDIN (FORMAT binary)
-"""
-POSTGRES_EPOCH: Final = 946_684_800_000_000  # microseconds from 1970 to 2000
-
-# The subqueries with LIMIT keep these look-ups what they are, one descent of the primary key for an
-# id, whatever the planner believes about a model it has no statistics of.
-_KNOWN: Final = """
-SELECT o.id FROM unnest(%s) AS i(id), LATERAL
-  (SELECT o.id FROM observations o WHERE o.model_id = %s AND o.id = i.id LIMIT 1) AS o
-"""
-
+# The subquery with LIMIT keeps the look-up what it is, one descent of the primary key for an id,
+# whatever the planner believes about a model it has no statistics of.
 _ADD_LABELS: Final = """
 WITH known AS (
   SELECT o.place, o.id, o.sequence, o.label AS present, i.label, i.labelled_at
@@ -120,19 +103,14 @@ class PostgresObservations:
         """Store the rows whose id is new, in order, with the labels that came along.
 
         Writers of one model take turns, so that arrival numbers are committed in order and a
-        window never gains a row behind its end. Who has the turn sees every id that was ever
-        stored, so looking for them first makes COPY safe.
+        window never gains a row behind its end.
 
         Returns:
             How many rows were new.
         """
-        with copying.raw_cursor(self._session) as cursor:
-            take_turn(cursor, model_id)
-            fresh = _fresh(cursor, model_id, batch.firsts())
-            if len(fresh):
-                _copy(cursor, model_id, fresh)
+        n_new = writing.store(self._session, model_id, batch.firsts())
         self._add_own_labels(model_id, batch)
-        return len(fresh)
+        return n_new
 
     def _add_own_labels(self, model_id: UUID, batch: Batch) -> None:
         """Store the labels of a batch; one that is sent again must not undo a correction."""
@@ -189,7 +167,7 @@ class PostgresObservations:
             "times": [label.at for label in newest.values()],
         }
         with copying.raw_cursor(self._session) as cursor:
-            take_turn(cursor, model_id)
+            writing.take_turn(cursor, model_id)
             found = cursor.execute(_ADD_LABELS, parameters).fetchall()
         return {row[0] for row in found}, sum(row[1] for row in found)
 
@@ -350,57 +328,9 @@ class PostgresObservations:
         """
         with copying.raw_cursor(self._session) as cursor:
             for model_id in self._session.scalars(select(ModelRow.id).order_by(ModelRow.id)):
-                take_turn(cursor, model_id)
+                writing.take_turn(cursor, model_id)
         emptied = self._session.execute(_EMPTY, {"day": day})
         return len(emptied.all()) + segments.drop_before(self._session, day)
-
-
-def take_turn(cursor: copying.Cursor, model_id: UUID) -> None:
-    """Wait until no other writer of the model is at work; hold it until the transaction ends."""
-    key = model_id.int & 0x7FFF_FFFF_FFFF_FFFF
-    cursor.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (key,))
-
-
-def _fresh(cursor: copying.Cursor, model_id: UUID, batch: Batch) -> Batch:
-    """Return the rows whose id is not stored yet."""
-    found = cursor.execute(_KNOWN, (copying.Texts(batch.ids), model_id))
-    known = [row[0] for row in found.fetchall()]
-    if not known:
-        return batch
-    is_known = pc.is_in(batch.ids, value_set=pa.array(known, pa.string()))
-    return batch.take(np.flatnonzero(~np.asarray(is_known)))
-
-
-def _copy(cursor: copying.Cursor, model_id: UUID, batch: Batch) -> None:
-    if len(batch) < INLINE_ROWS:
-        body = _inline(batch)
-    else:
-        stored_in, places = segments.store(cursor, model_id, batch.body)
-        nothing = copying.constant(None)
-        body = [copying.integers(stored_in, 8), copying.integers(places, 4), nothing, nothing]
-    columns = [
-        copying.constant(model_id.bytes),
-        copying.texts(batch.ids),
-        copying.integers(batch.observed_at - POSTGRES_EPOCH, 8),
-        copying.few(batch.body.column("prediction").combine_chunks(), str.encode),
-        copying.few(batch.versions, lambda number: int(number).to_bytes(4, "big")),
-        copying.few(batch.shadow, _jsonb),
-        *body,
-    ]
-    with cursor.copy(_COPY) as copy:
-        copy.write(copying.copy_body(columns))
-
-
-def _inline(batch: Batch) -> list[copying.Parts]:
-    """Return segment, place, inputs and scores of rows that hold the latter two themselves."""
-    nothing = copying.constant(None)
-    inputs = pa.array([canonical_json(row) for row in inputs_of(batch.body)], pa.string())
-    scores = pa.array([row and canonical_json(row) for row in scores_of(batch.body)], pa.string())
-    return [nothing, nothing, copying.few(inputs, _jsonb), copying.few(scores, _jsonb)]
-
-
-def _jsonb(value: str) -> bytes:
-    return b"\x01" + value.encode()
 
 
 def _observation(

@@ -24,9 +24,9 @@ _PARTITIONS: Final = 0x7365676D  # any fixed number: two schedulers take turns o
 
 _ADD: Final = """
 INSERT INTO observation_segments (arrived_on, id, model_id, n_rows, body)
-VALUES ((now() AT TIME ZONE 'UTC')::date, nextval('observation_segment_ids'), %s, %s, %b)
-RETURNING id
+VALUES ((now() AT TIME ZONE 'UTC')::date, %s, %s, %s, %b)
 """
+_NUMBERS: Final = "SELECT nextval('observation_segment_ids') FROM generate_series(1, %s::int)"
 
 _READ = text("""
 SELECT id, body FROM observation_segments
@@ -49,24 +49,40 @@ class Address:
     place: int
 
 
-def store(
-    cursor: Cursor, model_id: UUID, body: pa.Table
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Store a batch's body, in pieces that are quick to read.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment before it is stored: its number, and the rows it holds as Arrow IPC."""
+
+    id: int
+    n_rows: int
+    body: bytes
+
+
+def pack(
+    cursor: Cursor, body: pa.Table
+) -> tuple[list[Segment], NDArray[np.int64], NDArray[np.int32]]:
+    """Divide a batch's body into segments that are quick to read.
 
     Returns:
-        Segment and place of each row, both of shape (n,).
+        The segments, then the segment's number and the place in it of each row, shapes (n,).
     """
     n = len(body)
     step = max(1, min(MOST_ROWS, MOST_BYTES * n // max(body.nbytes, 1)))
-    segments, places = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int32)
-    for start in range(0, n, step):
-        piece = body.slice(start, step)
-        added = cursor.execute(_ADD, (model_id, len(piece), to_bytes(piece))).fetchone()
-        end = start + len(piece)
-        segments[start:end] = added[0] if added else 0
-        places[start:end] = np.arange(len(piece))
-    return segments, places
+    numbers = [row[0] for row in cursor.execute(_NUMBERS, (-(-n // step),)).fetchall()]
+    pieces = [body.slice(start, step) for start in range(0, n, step)]
+    held_in = np.repeat(np.array(numbers, dtype=np.int64), [len(piece) for piece in pieces])
+    places = np.concatenate([np.arange(len(piece), dtype=np.int32) for piece in pieces])
+    packed = [
+        Segment(number, len(piece), to_bytes(piece))
+        for number, piece in zip(numbers, pieces, strict=True)
+    ]
+    return packed, held_in, places
+
+
+def add(cursor: Cursor, model_id: UUID, packed: Sequence[Segment]) -> None:
+    """Store segments."""
+    for segment in packed:
+        cursor.execute(_ADD, (segment.id, model_id, segment.n_rows, segment.body))
 
 
 def read(

@@ -6,14 +6,15 @@
     python -m bench.ingest malformed  10,000 payloads that are wrong in every way
     python -m bench.ingest            all four, one after the other
 
-`rates`: servers of both kinds, each of as many processes, stand on one Postgres with fsync on and take
-turns (ABAB...); the same clients send batches of 1,000 rows of 20 numbers to both. Every answer is
-sent after its commit. The usual route is bench/ingest_rival.py. `copy` is the raw limit: binary COPY
-and merge into the very same tables by this service's adapter, in one process, of rows that are
-parsed already, by as many writers as there are clients; `staged` is the usual form of it, a COPY
-into a temporary table and INSERT ... ON CONFLICT DO NOTHING from there.
+`rates`: servers of both kinds, each of as many processes, stand on one Postgres with fsync on and
+take turns (ABAB...); the same clients send batches of 1,000 rows of 20 numbers to both. Every
+answer is sent after its commit. The usual route is bench/ingest_rival.py. `copy` is the raw limit:
+binary COPY and merge into the very same tables by this service's adapter, in one process, of rows
+that are parsed already, by as many writers as there are clients; `staged` is the usual form of it,
+a COPY into a temporary table and INSERT ... ON CONFLICT DO NOTHING from there.
 
-With DATABASE_URL and REDIS_URL set, those servers are used. Figures go to bench/results/ingest.json.
+With DATABASE_URL and REDIS_URL set, those servers are used. Figures are kept in
+bench/results/ingest.json.
 """
 
 import argparse
@@ -32,7 +33,10 @@ from app.adapters.postgres import copying, segments, writing
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.domain.models import MaintainedModel
 from app.services.batches import PREDICTION
+from bench.ingest_kills import kills
+from bench.ingest_malformed import malformed
 from bench.ingest_rival import Base
+from bench.ingest_sizes import sizes
 from bench.ingest_support import (
     ARROW,
     JSON,
@@ -61,9 +65,22 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="server processes of each kind")
     parser.add_argument("--clients", type=int, default=4, help="connections, and bare writers")
     parser.add_argument("--random-ids", action="store_true", help="ids that do not sort by time")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--payloads", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    if args.what in {None, "rates"}:
-        record("rates", rates(args))
+    measures: dict[str, Callable[[], Any]] = {
+        "rates": lambda: rates(args),
+        "sizes": lambda: sizes(
+            args.sizes, n_rounds=args.rounds, n_batches=args.batches, random_ids=args.random_ids
+        ),
+        "kills": lambda: kills(args.kills, seed=args.seed),
+        "malformed": lambda: malformed(args.payloads),
+    }
+    for name, measure in measures.items():
+        if args.what in {None, name}:
+            record(name, measure())
 
 
 def record(name: str, figures: Any) -> None:

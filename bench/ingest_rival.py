@@ -1,4 +1,4 @@
-"""The usual way to take in observations: FastAPI, pydantic, and SQLAlchemy's insert of many rows."""
+"""The usual way to take in observations: FastAPI, pydantic, SQLAlchemy's insert of many rows."""
 
 import os
 from datetime import UTC, datetime

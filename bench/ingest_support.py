@@ -56,10 +56,20 @@ class Servers:
 @contextlib.contextmanager
 def servers() -> Iterator[Servers]:
     """Yield servers: those of DATABASE_URL and REDIS_URL, else embedded ones."""
-    with test_servers() as (admin_url, redis_url), fresh_database(admin_url) as url:
-        migrate(url)
-        found = Servers(url, redis_url)
-        with found.connect() as connection:
+    with databases(1) as (found,):
+        yield found
+
+
+@contextlib.contextmanager
+def databases(n: int) -> Iterator[list[Servers]]:
+    """Yield so many migrated databases of one Postgres; it is durable."""
+    with test_servers() as (admin_url, redis_url), contextlib.ExitStack() as stack:
+        found = [
+            Servers(stack.enter_context(fresh_database(admin_url)), redis_url) for _ in range(n)
+        ]
+        for each in found:
+            migrate(each.database_url)
+        with found[0].connect() as connection:
             for name in ("fsync", "synchronous_commit", "full_page_writes"):
                 (value,) = connection.execute(f"SHOW {name}").fetchone()
                 assert value == "on", f"{name} is {value}"
@@ -74,13 +84,7 @@ def serving(factory: str, port: int, found: Servers, *, n_processes: int) -> Ite
         options = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
         if n_processes > 1:
             options += ["--workers", str(n_processes)]
-        environment = {
-            **os.environ,
-            "DATABASE_URL": found.database_url,
-            "REDIS_URL": found.redis_url,
-            "UPKEEP_HOME": home,
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = environment_of(found, Path(home))
         process = subprocess.Popen([*server, *options], env=environment, cwd=ROOT)
         try:
             wait_until_up(port)
@@ -88,6 +92,17 @@ def serving(factory: str, port: int, found: Servers, *, n_processes: int) -> Ite
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+def environment_of(found: Servers, home: Path) -> dict[str, str]:
+    """Return the environment of a server process."""
+    return {
+        **os.environ,
+        "DATABASE_URL": found.database_url,
+        "REDIS_URL": found.redis_url,
+        "UPKEEP_HOME": str(home),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def wait_until_up(port: int, *, seconds: float = 120.0) -> None:
@@ -142,18 +157,21 @@ def random_rows(generator: np.random.Generator, n: int = ROWS, *, random_ids: bo
     return Rows(ids, features, generator.choice(LABELS, n).tolist())
 
 
-def as_json(rows: Rows) -> bytes:
+def as_json(rows: Rows, *, version: int | None = None) -> bytes:
     """Return the body of a JSON request."""
+    own = {} if version is None else {"version": version}
     observations = [
-        {"id": i, "inputs": dict(zip(NAMES, values, strict=True)), "prediction": answer}
+        {"id": i, "inputs": dict(zip(NAMES, values, strict=True)), "prediction": answer, **own}
         for i, values, answer in zip(rows.ids, rows.features.tolist(), rows.answers, strict=True)
     ]
     return msgspec.json.encode({"observations": observations})
 
 
-def as_arrow(rows: Rows) -> bytes:
+def as_arrow(rows: Rows, *, version: int | None = None) -> bytes:
     """Return the body of an Arrow IPC request."""
     columns = dict(zip(NAMES, rows.features.T.copy(), strict=True))
+    if version is not None:
+        columns["version"] = np.full(len(rows.ids), version)
     table = pa.table({"id": rows.ids, "prediction": rows.answers, **columns})
     sink = pa.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema) as writer:

@@ -18,6 +18,7 @@ bench/results/ingest.json.
 """
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import psutil
 from sqlalchemy import Engine, create_engine
 
 from app.adapters.postgres import copying, segments, writing
@@ -110,32 +112,53 @@ def rates(args: argparse.Namespace) -> dict[str, Any]:
                 "copy": bare(engine, model, n),
                 "staged": staged(engine, model, n),
             }
-            rounds = alternate(ways, args)
+            rounds, cpu = alternate(ways, args)
         engine.dispose()
     figures: dict[str, Any] = {way: round(median(found)) for way, found in rounds.items()}
+    figures["cpu ms / 1000 rows"] = {way: round(median(found), 1) for way, found in cpu.items()}
     for ratio in GOALS:
         one, other = ratio.split(" / ")
         pairs = zip(rounds[one], rounds[other], strict=True)
         figures[ratio] = round(median(a / b for a, b in pairs), 3)
+    for one in ("json", "arrow"):
+        pairs = zip(cpu["usual"], cpu[one], strict=True)
+        figures[f"cpu: usual / {one}"] = round(median(a / b for a, b in pairs), 3)
     show(rounds, figures)
     return figures
 
 
 def alternate(
     ways: dict[str, Callable[[Sequence[Rows]], float]], args: argparse.Namespace
-) -> dict[str, list[float]]:
-    """Return rows a second of each way in each round; the first round only warms up."""
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return rows a second, and CPU milliseconds of 1,000 rows, of each way in each round.
+
+    The CPU is that of servers and Postgres (where it is embedded), which a busy machine cannot
+    blur. The first round only warms up.
+    """
     generator = np.random.default_rng(0)
     rounds: dict[str, list[float]] = {way: [] for way in ways}
+    cpu: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(args.rounds + 1):
         for way, measure in ways.items():
             batches = [
                 random_rows(generator, random_ids=args.random_ids) for _ in range(args.batches)
             ]
+            before = cpu_seconds()
             seconds = measure(batches)
             if number:
                 rounds[way].append(args.batches * ROWS / seconds)
-    return rounds
+                cpu[way].append(1e3 * (cpu_seconds() - before) / args.batches)
+    return rounds, cpu
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time that the processes we started have used."""
+    total = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def over_http(
@@ -224,11 +247,14 @@ def timed(write: Callable[[int], None], n_writers: int) -> float:
 
 def show(rounds: dict[str, list[float]], figures: dict[str, Any]) -> None:
     """Print rows a second, then the ratios with their goals."""
-    print(f"{'way':<8} {'rows/s (median)':>16}   lowest .. highest of {len(rounds['json'])}")
+    print("way       rows/s (median)   CPU ms of 1,000 rows   lowest .. highest rows/s")
     for way, found in rounds.items():
-        print(f"{way:<8} {figures[way]:>16,}   {min(found):,.0f} .. {max(found):,.0f}")
+        cpu = figures["cpu ms / 1000 rows"][way]
+        print(f"{way:<8} {figures[way]:>16,} {cpu:>22}   {min(found):,.0f} .. {max(found):,.0f}")
     for ratio, goal in GOALS.items():
-        print(f"{ratio:<16} {figures[ratio]:>6.2f}   (goal: at least {goal})")
+        print(f"{ratio:<18} {figures[ratio]:>6.2f}   (goal: at least {goal})")
+    for one in ("json", "arrow"):
+        print(f"cpu: usual / {one:<5} {figures[f'cpu: usual / {one}']:>6.2f}")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,8 @@ def write(size: Size, generator: np.random.Generator, n_batches: int, *, random_
     """Time ingest over HTTP, in rows a second."""
     path = f"/v1/models/{size.model.name}/observations"
     for kind, encode, name in ((JSON, as_json, "JSON"), (ARROW, as_arrow, "Arrow")):
-        bodies = [encode(random_rows(generator, random_ids=random_ids)) for _ in range(n_batches)]
+        batches = [random_rows(generator, random_ids=random_ids) for _ in range(n_batches)]
+        bodies = [encode(rows, version=1) for rows in batches]
         seconds = send_all(size.url, path, bodies, kind, n_clients=2)
         size.note(f"{name} ingest, rows/s", n_batches * ROWS / seconds)
 

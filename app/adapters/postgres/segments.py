@@ -28,6 +28,11 @@ VALUES ((now() AT TIME ZONE 'UTC')::date, %s, %s, %s, %b)
 """
 _NUMBERS: Final = "SELECT nextval('observation_segment_ids') FROM generate_series(1, %s::int)"
 
+_REMOVE: Final = """
+DELETE FROM observation_segments
+WHERE arrived_on = (now() AT TIME ZONE 'UTC')::date AND id = ANY(%s::bigint[])
+"""
+
 _READ = text("""
 SELECT id, body FROM observation_segments
 WHERE arrived_on = ANY(CAST(:days AS date[])) AND id = ANY(CAST(:ids AS bigint[]))
@@ -83,6 +88,11 @@ def add(cursor: Cursor, model_id: UUID, packed: Sequence[Segment]) -> None:
     """Store segments."""
     for segment in packed:
         cursor.execute(_ADD, (segment.id, model_id, segment.n_rows, segment.body))
+
+
+def remove(cursor: Cursor, packed: Sequence[Segment]) -> None:
+    """Take back segments that this transaction stored."""
+    cursor.execute(_REMOVE, ([segment.id for segment in packed],))
 
 
 def read(

@@ -1,4 +1,4 @@
-"""How a batch of observations is written: each id once, and as few bytes and look-ups as that takes."""
+"""How a batch of observations is written: each id once, with as little work as that takes."""
 
 from typing import Final
 from uuid import UUID
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments
 from app.adapters.postgres.copying import Cursor
+from app.adapters.postgres.segments import Segment
 from app.domain.identity import canonical_json
 from app.services.batches import PREDICTION, Batch, inputs_of, scores_of
 
@@ -45,31 +46,38 @@ def store(session: Session, model_id: UUID, batch: Batch) -> int:
     The primary key says which ids are new. A batch that looks new by a sample is copied at once:
     most are, and a look-up of every id costs as much as an index. Where the key then objects, and
     where the sample is known, the ids are looked up and the new ones copied. Nobody else can add
-    one meanwhile.
+    one meanwhile. What needs no turn is done before it: others wait for as long as it is held.
 
     Args:
         session: in a transaction.
         model_id: whose observations they are.
         batch: no id twice.
     """
-    written = _Written(model_id, batch)
     with copying.raw_cursor(session) as cursor:
-        written.prepare(cursor)
+        looks_new = len(batch) >= INLINE_ROWS and not _known(cursor, model_id, _sample(batch))
+        if looks_new and _copy_all(cursor, model_id, batch):
+            return len(batch)
         take_turn(cursor, model_id)
-        if len(batch) >= INLINE_ROWS and not _known(cursor, model_id, _sample(batch)):
-            try:
-                with cursor.connection.transaction():
-                    written.copy(cursor)
-            except psycopg.errors.UniqueViolation:
-                pass
-            else:
-                return len(batch)
         fresh = _without(batch, _known(cursor, model_id, batch.ids))
         if len(fresh):
-            rest = _Written(model_id, fresh)
-            rest.prepare(cursor)
-            rest.copy(cursor)
+            packed, rows = _packed(cursor, model_id, fresh)
+            segments.add(cursor, model_id, packed)
+            _copy(cursor, rows)
     return len(fresh)
+
+
+def _copy_all(cursor: Cursor, model_id: UUID, batch: Batch) -> bool:
+    """Store a batch if all of it is new; tell whether it was. The turn is held in any case."""
+    packed, rows = _packed(cursor, model_id, batch)
+    segments.add(cursor, model_id, packed)
+    take_turn(cursor, model_id)
+    try:
+        with cursor.connection.transaction():
+            _copy(cursor, rows)
+    except psycopg.errors.UniqueViolation:
+        segments.remove(cursor, packed)
+        return False
+    return True
 
 
 def _sample(batch: Batch) -> pa.StringArray:
@@ -89,45 +97,30 @@ def _without(batch: Batch, known: list[str]) -> Batch:
     return batch.take(np.flatnonzero(~np.asarray(is_known)))
 
 
-class _Written:
-    """A batch in the form that is written; made before the model's turn, which it must not hold."""
+def _packed(cursor: Cursor, model_id: UUID, batch: Batch) -> tuple[list[Segment], bytes]:
+    """Return a batch in the forms that are written: the segments, and the rows that point there."""
+    packed: list[Segment] = []
+    if len(batch) < INLINE_ROWS:
+        places = _inline(batch)
+    else:
+        packed, held_in, at = segments.pack(cursor, batch.body)
+        nothing = copying.constant(None)
+        places = [copying.integers(held_in, 8), copying.integers(at, 4), nothing, nothing]
+    columns = [
+        copying.constant(model_id.bytes),
+        copying.texts(batch.ids),
+        copying.integers(batch.observed_at - POSTGRES_EPOCH, 8),
+        copying.few(batch.body.column(PREDICTION).combine_chunks(), str.encode),
+        copying.few(batch.versions, lambda number: int(number).to_bytes(4, "big")),
+        copying.few(batch.shadow, _jsonb),
+        *places,
+    ]
+    return packed, copying.copy_body(columns)
 
-    def __init__(self, model_id: UUID, batch: Batch) -> None:
-        self._model_id = model_id
-        self._batch = batch
-        self._segments: list[segments.Segment] = []
-        self._rows = b""
 
-    def prepare(self, cursor: Cursor) -> None:
-        """Pack the rows."""
-        if len(self._batch) < INLINE_ROWS:
-            places = _inline(self._batch)
-        else:
-            self._segments, held_in, at = segments.pack(cursor, self._batch.body)
-            nothing = copying.constant(None)
-            places = [copying.integers(held_in, 8), copying.integers(at, 4), nothing, nothing]
-        batch = self._batch
-        self._rows = copying.copy_body(
-            [
-                copying.constant(self._model_id.bytes),
-                copying.texts(batch.ids),
-                copying.integers(batch.observed_at - POSTGRES_EPOCH, 8),
-                copying.few(batch.body.column(PREDICTION).combine_chunks(), str.encode),
-                copying.few(batch.versions, lambda number: int(number).to_bytes(4, "big")),
-                copying.few(batch.shadow, _jsonb),
-                *places,
-            ]
-        )
-
-    def copy(self, cursor: Cursor) -> None:
-        """Write the rows, then the segments that hold their inputs.
-
-        Raises:
-            UniqueViolation: an id is stored already.
-        """
-        with cursor.copy(_COPY) as copy:
-            copy.write(self._rows)
-        segments.add(cursor, self._model_id, self._segments)
+def _copy(cursor: Cursor, rows: bytes) -> None:
+    with cursor.copy(_COPY) as copy:
+        copy.write(rows)
 
 
 def _inline(batch: Batch) -> list[copying.Parts]:

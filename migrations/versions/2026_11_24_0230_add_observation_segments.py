@@ -47,16 +47,6 @@ def upgrade() -> None:
     op.alter_column("observations", "inputs", nullable=True)
     op.drop_constraint("fk_observations_model_id_models", "observations")
     op.drop_constraint("fk_labels_model_id_models", "labels")
-    with op.get_context().autocommit_block():
-        op.create_index(
-            "ix_observations_inline",
-            "observations",
-            ["received_at"],
-            unique=False,
-            postgresql_where=sa.text("inputs IS NOT NULL"),
-            postgresql_concurrently=True,
-            if_not_exists=True,
-        )
 
 
 def downgrade() -> None:
@@ -65,7 +55,6 @@ def downgrade() -> None:
     op.create_foreign_key(
         "fk_observations_model_id_models", "observations", "models", ["model_id"], ["id"]
     )
-    op.drop_index("ix_observations_inline", table_name="observations")
     op.alter_column("observations", "inputs", nullable=False)
     op.drop_column("observations", "place")
     op.drop_column("observations", "segment_id")

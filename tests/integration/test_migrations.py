@@ -77,7 +77,7 @@ def test_rows_of_before_are_kept_by_an_upgrade_and_all_rows_by_the_way_back(empt
 
     with work:
         upgraded = work.observations.newest(model_id, version=1, limit=1000)
-    migrate(empty, "-1")
+    migrate(empty, "-2")
     with engine.connect() as connection:
         query = "SELECT id, inputs, scores FROM observations ORDER BY sequence"
         back = [tuple(row) for row in connection.execute(text(query))]

@@ -193,11 +193,10 @@ def _scores(values: pa.Array, labels: Sequence[str]) -> tuple[dict[str, pa.Array
 
 
 def _versions(values: pa.Array, serving: int | None) -> tuple[pa.Array, Mask]:
+    """Return the versions that answered, the champion's where none is named, and where good."""
     n = len(values)
     if pa.types.is_null(values.type):
-        return pa.array([serving], pa.int32()).take(pa.array(np.zeros(n, dtype=np.int64))), np.ones(
-            n, dtype=bool
-        )
+        return pa.repeat(pa.scalar(serving, pa.int32()), n), np.ones(n, dtype=bool)
     if not pa.types.is_integer(values.type) or values.type == pa.uint64():
         raise _OddShape
     numbers = values.cast(pa.int64())

@@ -108,13 +108,15 @@ def play_all(api: Api, found: Servers, n_rounds: int, chance: random.Random) -> 
     generator = np.random.default_rng(chance.randrange(2**32))
     figures = {"rounds": n_rounds, "sent_again": 0}
     wait_until_up(api.port)
-    for _ in range(n_rounds):
+    for number in range(1, n_rounds + 1):
         this = Round([random_rows(generator, BATCH_ROWS) for _ in range(BATCHES)])
         play(this, api, path, chance)
         if this.failures:
             raise RuntimeError(this.failures[0])
         counted = {**look(this, found, work, model.id), "sent_again": this.n_sent_again}
         figures |= {name: figures.get(name, 0) + n for name, n in counted.items()}
+        if number % 10 == 0:
+            print(f"after {number} rounds: {figures}", flush=True)
     engine.dispose()
     return figures
 

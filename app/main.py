@@ -1,12 +1,13 @@
 """Wires adapters to services, mounts the routers, loads the plug-ins."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import redis
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import app.gates
 import app.triggers
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ping_redis=lambda: _ping(broker),
     )
     problems.install(api)
-    api.middleware("http")(_measure)
+    api.add_middleware(_Measure)
     for step in (models, observations, drift, training, promotion, govern, health):
         api.include_router(step.router)
     api.include_router(_metrics_router())
@@ -84,10 +85,28 @@ def _ping(broker: "redis.Redis") -> None:
     broker.ping()
 
 
-async def _measure(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    started = time.perf_counter()
-    response = await answer(request)
-    route = getattr(request.scope.get("route"), "path", "unmatched")
-    metrics.requests.labels(request.method, route, str(response.status_code)).inc()
-    metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
-    return response
+class _Measure:
+    """Counts and times every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and note its status as it is sent."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            metrics.requests.labels(scope["method"], route, str(status)).inc()
+            metrics.request_seconds.labels(route).observe(time.perf_counter() - started)

@@ -1,4 +1,7 @@
-"""What every route gets: the unit of work, who calls, and which page is wanted."""
+"""What every route gets: the unit of work, who calls, and which page is wanted.
+
+What waits for nothing is `async`, so that it costs no thread.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ class Services:
     ping_redis: Callable[[], None]
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     """Return the adapters of this app."""
     found: Services = request.app.state.services
     return found
@@ -34,7 +37,7 @@ def services(request: Request) -> Services:
 Wired = Annotated[Services, Depends(services)]
 
 
-def work(wired: Wired) -> UnitOfWork:
+async def work(wired: Wired) -> UnitOfWork:
     """Return a unit of work for this request."""
     return wired.open_work()
 
@@ -65,7 +68,7 @@ Approver = Annotated[Actor, Depends(_caller(keys.APPROVE))]
 Admin = Annotated[Actor, Depends(_caller(keys.ADMINISTER))]
 
 
-def page(
+async def page(
     limit: Annotated[int, Query(ge=1, le=500, description="rows on a page")] = 50,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> Page:

@@ -22,11 +22,9 @@ from app.api.schemas import Answer, DatasetAnswer, IngestAnswer, LabelsAnswer, L
 from app.domain.observations import Rejected
 from app.services import datasets, observations, tables
 from app.services.documents import document
-from app.services.ports import Actor, UnitOfWork
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["observations"])
 
-_OWN = ("id", "at", "prediction", "scores", "version", "shadow", "label")
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -37,15 +35,6 @@ _BODY: dict[str, Any] = {
 
 def _shown(rejected: Rejected) -> dict[str, Any]:
     return {"index": rejected.index, "id": rejected.id, "errors": document(rejected.faults)}
-
-
-def _rows(
-    work: UnitOfWork, actor: Actor, name: str, body: bytes, media_type: str, key: str
-) -> list[Any]:
-    with work:
-        contract = work.models.get(name, actor.project_id).contract
-    rows = tables.read_rows(body, media_type, key=key)
-    return [tables.nested(row, contract, _OWN) for row in rows]
 
 
 @router.post("/observations", response_model=IngestAnswer, openapi_extra=_BODY)
@@ -61,8 +50,7 @@ async def log_observations(
     body, kind = await body_of(request, wired), request.headers.get("content-type", "")
 
     def store() -> JSONResponse:
-        rows = _rows(work, actor, name, body, kind, "observations")
-        done = observations.ingest(work, actor, name, rows, now=now())
+        done = observations.ingest_body(work, actor, name, body, kind, now=now())
         rejected = [_shown(row) for row in done.rejected]
         return answer(
             {"accepted": done.n_accepted, "duplicates": done.n_duplicates, "rejected": rejected}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from app.domain.errors import Fault, printable
 from app.domain.pictures import SIGNATURE, png_fault
@@ -46,6 +47,12 @@ class ContractField:
     categories: Sequence[str] | None = None
     maximum_length: int = MAXIMUM_TEXT_LENGTH
 
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with one value of this field; None when it is good, or missing."""
+        if value is None:
+            return "is required" if self.is_required else None
+        return _CHECKS[self.type](value, self)
+
 
 @dataclass(frozen=True, slots=True)
 class InputContract:
@@ -64,12 +71,7 @@ class InputContract:
             if name not in known
         ]
         for name, allowed in known.items():
-            value = inputs.get(name)
-            if value is None:
-                if allowed.is_required:
-                    found.append(Fault(f"{pointer}/{name}", "is required"))
-                continue
-            problem = _CHECKS[allowed.type](value, allowed)
+            problem = allowed.problem(inputs.get(name))
             if problem:
                 found.append(Fault(f"{pointer}/{name}", problem))
         return found
@@ -155,6 +157,21 @@ class Observation:
     shadow: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
     sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What the observations of a model are held to.
+
+    Attributes:
+        labels: what it may answer.
+        serving: the champion's number, for rows that name no version; None before there is one.
+    """
+
+    model_id: UUID
+    labels: Sequence[str]
+    contract: InputContract
+    serving: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Rows out of a request's body: JSON, NDJSON, Parquet or Arrow IPC; images as PNG or arrays."""
 
 import base64
+import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,12 +24,12 @@ ARROW: Final = "application/vnd.apache.arrow.stream"
 MEDIA_TYPES: Final = (JSON, NDJSON, PARQUET, ARROW)
 
 
-def read_rows(body: bytes, media_type: str, *, key: str) -> list[Any]:
-    """Return the rows of a body; each is an object, or whatever else the client put there.
+def read(body: bytes, media_type: str, *, key: str) -> "list[Any] | pa.Table":
+    """Return the rows of a body: a table of Arrow's formats, else a list of whatever was sent.
 
     Args:
         body: the request's bytes.
-        media_type: the Content-Type, without parameters.
+        media_type: the Content-Type.
         key: the field that holds the rows in a JSON object, such as "observations".
 
     Raises:
@@ -40,13 +41,34 @@ def read_rows(body: bytes, media_type: str, *, key: str) -> list[Any]:
     if kind in {NDJSON, "application/ndjson", "application/jsonl"}:
         return [_json_line(line) for line in body.splitlines() if line.strip()]
     if kind in {PARQUET, "application/x-parquet"}:
-        return _table_rows(body, pq.read_table, "Parquet file")
+        return _table(body, pq.read_table, "Parquet file")
     if kind in {ARROW, "application/vnd.apache.arrow.file"}:
-        return _table_rows(body, _read_arrow, "Arrow IPC stream")
+        return _table(body, _read_arrow, "Arrow IPC stream")
     raise Invalid(
         f"cannot read {kind}",
         [Fault("/content-type", f"use one of {', '.join(MEDIA_TYPES)}")],
     )
+
+
+def read_rows(body: bytes, media_type: str, *, key: str) -> list[Any]:
+    """Return the rows of a body; each is an object, or whatever else the client put there.
+
+    Raises:
+        Invalid: as `read`, or a value of a table has no counterpart in Python.
+    """
+    found = read(body, media_type, key=key)
+    return found if isinstance(found, list) else rows_of_table(found)
+
+
+def rows_of_table(table: pa.Table) -> list[Any]:
+    """Return the rows of a table as objects.
+
+    Raises:
+        Invalid: a value has no counterpart in Python, such as a time beyond its calendar.
+    """
+    with _readable("table"):
+        rows: list[Any] = table.to_pylist()
+    return rows
 
 
 def _json_rows(body: bytes, key: str) -> list[Any]:
@@ -86,12 +108,20 @@ def _read_arrow(source: io.BytesIO) -> pa.Table:
     return pyarrow.ipc.open_stream(source).read_all()
 
 
-def _table_rows(body: bytes, read: Any, what: str) -> list[Any]:
+def _table(body: bytes, read: Any, what: str) -> pa.Table:
+    """Return a table whose offsets, indices and texts were all looked at: none can be trusted."""
+    with _readable(what):
+        table = read(io.BytesIO(body))
+        table.validate(full=True)
+    return table
+
+
+@contextlib.contextmanager
+def _readable(what: str) -> Iterator[None]:
     try:
-        rows: list[Any] = read(io.BytesIO(body)).to_pylist()
+        yield
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, TypeError) as error:
         raise Invalid(f"the body is not a readable {what}: {error}") from error
-    return rows
 
 
 def nested(row: Any, contract: InputContract, own: Sequence[str]) -> Any:

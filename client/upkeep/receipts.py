@@ -1,9 +1,10 @@
 """In which pieces do rows travel, and what became of all of them together?"""
 
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import uuid4
 
 from upkeep.documents import Row
 from upkeep.errors import Invalid
@@ -69,12 +70,19 @@ class Batch:
 
 
 def with_ids(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return the rows, each with an `id`: its own, else a random one.
+    """Return the rows, each with an `id`: its own, else a new one that sorts by time.
 
     Do this before `log` where the same rows may be sent again after a failed call: rows with
     the same ids are counted once.
     """
-    return [dict(row) if row.get("id") is not None else {**row, "id": uuid4().hex} for row in rows]
+    return [dict(row) if row.get("id") is not None else {**row, "id": _new_id()} for row in rows]
+
+
+def _new_id() -> str:
+    """Return a UUIDv7 (RFC 9562) in hex: ids that sort by time are quicker to store."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    return f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
 
 
 def batches(

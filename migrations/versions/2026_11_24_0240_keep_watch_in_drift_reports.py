@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "3b1f0a6c52d7"
-down_revision = "678713449ceb"
+down_revision = "9b2e71c4d835"
 branch_labels = None
 depends_on = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -11,6 +11,13 @@ from app.adapters.postgres.schema import ApiKeyRow, ProjectRow
 from app.domain.errors import NotFound
 from app.domain.identity import new_id
 from app.services.ports import Json
+
+# Every request asks these, so they are kept as short as text.
+_DEFAULT = text("SELECT id FROM projects WHERE name = 'default'")
+_FIND = text(
+    "SELECT name, role, project_id FROM api_keys WHERE key_sha256 = :sha256 AND revoked_at IS NULL"
+)
+_ANY = text("SELECT EXISTS (SELECT 1 FROM api_keys WHERE revoked_at IS NULL)")
 
 
 class PostgresKeys:
@@ -21,13 +28,13 @@ class PostgresKeys:
 
     def default_project(self) -> UUID:
         """Return the project that everything belongs to until others are made."""
-        query = select(ProjectRow.id).where(ProjectRow.name == "default")
-        found = self._session.scalar(query)
+        connection = self._session.connection()
+        found = connection.scalar(_DEFAULT)
         if found is None:
             statement = upsert(ProjectRow).values(id=new_id(), name="default")
-            self._session.execute(statement.on_conflict_do_nothing())
-            found = self._session.scalars(query).one()
-        return found
+            connection.execute(statement.on_conflict_do_nothing())
+            found = connection.scalars(_DEFAULT).one()
+        return UUID(str(found))
 
     def add(self, key_id: UUID, project_id: UUID, name: str, role: str, sha256: str) -> None:
         self._session.execute(
@@ -38,15 +45,11 @@ class PostgresKeys:
 
     def find(self, sha256: str) -> tuple[str, str, UUID] | None:
         """Return (name, role, project) of a valid key."""
-        row = self._session.execute(
-            select(ApiKeyRow.name, ApiKeyRow.role, ApiKeyRow.project_id).where(
-                ApiKeyRow.key_sha256 == sha256, ApiKeyRow.revoked_at.is_(None)
-            )
-        ).one_or_none()
+        row = self._session.connection().execute(_FIND, {"sha256": sha256}).one_or_none()
         return (row[0], row[1], row[2]) if row else None
 
     def any(self) -> bool:
-        return bool(self._session.scalar(select(exists().where(ApiKeyRow.revoked_at.is_(None)))))
+        return bool(self._session.connection().scalar(_ANY))
 
     def listed(self, project_id: UUID) -> Sequence[Json]:
         rows = self._session.scalars(

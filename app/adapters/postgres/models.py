@@ -13,7 +13,7 @@ from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import ModelRow, PolicyRow
 from app.domain.errors import Conflict, NotFound
 from app.domain.models import MaintainedModel, Objective
-from app.domain.observations import ContractField, FieldType, InputContract
+from app.domain.observations import ContractField, FieldType, InputContract, Intake
 from app.services.documents import document
 from app.services.ports import Json, Listed, Page
 
@@ -107,6 +107,12 @@ LEFT JOIN LATERAL (SELECT finding, scores, performance FROM drift_reports d
   WHERE d.model_id = m.id ORDER BY d.id DESC LIMIT 1) AS r ON true
 """)
 
+_INTAKE = text("""
+SELECT m.id, m.labels, m.contract, v.number
+FROM models m LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'
+WHERE m.name = :name AND m.project_id = :project_id
+""")
+
 
 class PostgresModels:
     """Keeps `app.services.ports.Models`."""
@@ -143,8 +149,16 @@ class PostgresModels:
             select(ModelRow).where(ModelRow.name == name, ModelRow.project_id == project_id)
         )
         if row is None:
-            raise NotFound(f"there is no model {name!r}; GET /v1/models lists them")
+            raise _unknown(name)
         return self._model(row)
+
+    def intake(self, name: str, project_id: UUID) -> Intake:
+        """Return what the observations of a model are held to, in one look."""
+        parameters = {"name": name, "project_id": project_id}
+        row = self._session.connection().execute(_INTAKE, parameters).one_or_none()
+        if row is None:
+            raise _unknown(name)
+        return Intake(row.id, tuple(row.labels), _contract(row.contract), row.number)
 
     def by_id(self, model_id: UUID) -> MaintainedModel:
         row = self._session.get(ModelRow, model_id, populate_existing=True)
@@ -158,9 +172,6 @@ class PostgresModels:
 
     def _model(self, row: ModelRow) -> MaintainedModel:
         policy = self._session.get(PolicyRow, (row.id, row.policy_version))
-        fields = [
-            ContractField(**{**item, "type": FieldType(item["type"])}) for item in row.contract
-        ]
         return MaintainedModel(
             id=row.id,
             project_id=row.project_id,
@@ -168,7 +179,7 @@ class PostgresModels:
             task_type=row.task_type,
             base_model=row.base_model,
             labels=tuple(row.labels),
-            contract=InputContract(tuple(fields)),
+            contract=_contract(row.contract),
             objective=Objective(**row.objective),
             policy_version=row.policy_version,
             policy=policy.document if policy else {},
@@ -264,3 +275,13 @@ class PostgresModels:
 
     def _set(self, model_id: UUID, **values: Any) -> None:
         self._session.execute(update(ModelRow).where(ModelRow.id == model_id).values(**values))
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no model {name!r}; GET /v1/models lists them")
+
+
+def _contract(fields: Sequence[Json]) -> InputContract:
+    return InputContract(
+        tuple(ContractField(**{**item, "type": FieldType(item["type"])}) for item in fields)
+    )

@@ -1,35 +1,52 @@
 """Inference records and their labels."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
+import pyarrow as pa
+from sqlalchemy import Date, cast, func, insert, select, text
 from sqlalchemy.orm import Session
 
+from app.adapters.postgres import copying, segments, writing
+from app.adapters.postgres.column_reads import columns_of
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import LabelRow, ObservationRow, QuarantinedRow
+from app.adapters.postgres.schema import LabelRow, ModelRow, ObservationRow, QuarantinedRow
+from app.adapters.postgres.segments import Address
 from app.domain.errors import NotFound
 from app.domain.observations import Label, Observation, Rejected
+from app.services.batches import Batch, Columns, inputs_of, scores_of
 from app.services.documents import document
 from app.services.ports import Example, Json, Listed, Page
 
-_ADD_LABELS = text("""
-WITH incoming AS (
-  SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:labels AS text[]), CAST(:times AS timestamptz[]))
-    WITH ORDINALITY AS t(id, label, labelled_at, n)
+# The subquery with LIMIT keeps the look-up what it is, one descent of the primary key for an id,
+# whatever the planner believes about a model it has no statistics of.
+_ADD_LABELS: Final = """
+WITH known AS (
+  SELECT o.place, o.id, o.sequence, o.label AS present, i.label, i.labelled_at
+  FROM unnest(%(ids)s, %(labels)s, %(times)s::timestamptz[]) AS i(id, label, labelled_at), LATERAL
+    (SELECT o.ctid AS place, o.id, o.sequence, o.label FROM observations o
+     WHERE o.model_id = %(model_id)s AND o.id = i.id LIMIT 1) AS o
 ), added AS (
   INSERT INTO labels (model_id, observation_id, label, labelled_at)
-  SELECT CAST(:model_id AS uuid), i.id, i.label, i.labelled_at
-  FROM incoming i JOIN observations o ON o.model_id = :model_id AND o.id = i.id
-  WHERE o.label IS DISTINCT FROM i.label AND (:corrects OR o.label IS NULL)
-  ORDER BY o.sequence
+  SELECT %(model_id)s, id, label, labelled_at FROM known
+  WHERE label IS DISTINCT FROM present AND (%(corrects)s OR present IS NULL)
+  ORDER BY sequence
   RETURNING sequence, observation_id, label
+), changed AS (
+  UPDATE observations o SET label = a.label, label_sequence = a.sequence
+  FROM added a JOIN known k ON k.id = a.observation_id
+  WHERE o.ctid = k.place
+  RETURNING o.id
 )
-UPDATE observations o SET label = a.label, label_sequence = a.sequence
-FROM added a WHERE o.model_id = :model_id AND o.id = a.observation_id
-RETURNING o.id
+SELECT k.id, c.id IS NOT NULL FROM known k LEFT JOIN changed c ON c.id = k.id
+"""
+
+_EMPTY = text("""
+UPDATE observations SET inputs = NULL, scores = NULL
+WHERE received_at < CAST(:day AS date) AT TIME ZONE 'UTC' AND inputs IS NOT NULL
+RETURNING 1
 """)
 
 _TIMELINE = text("""
@@ -59,44 +76,50 @@ FROM answers GROUP BY 1, 2
 """)
 
 
+_Body = tuple[Mapping[str, Any], Mapping[str, float] | None]
+_THIN: Final = (
+    ObservationRow.id,
+    ObservationRow.sequence,
+    ObservationRow.observed_at,
+    ObservationRow.prediction,
+    ObservationRow.version,
+    ObservationRow.shadow,
+    ObservationRow.label,
+    ObservationRow.inputs,
+    ObservationRow.scores,
+    ObservationRow.segment_id,
+    ObservationRow.place,
+    cast(func.timezone("UTC", ObservationRow.received_at), Date).label("arrived_on"),
+)
+
+
 class PostgresObservations:
     """Keeps `app.services.ports.Observations`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, model_id: UUID, rows: Sequence[Observation]) -> int:
-        """Store the rows whose id is new, in order; return how many they were.
+    def add(self, model_id: UUID, batch: Batch) -> int:
+        """Store the rows whose id is new, in order, with the labels that came along.
 
         Writers of one model take turns, so that arrival numbers are committed in order and a
         window never gains a row behind its end.
-        """
-        if not rows:
-            return 0
-        self._take_turn(model_id)
-        statement = (
-            upsert(ObservationRow)
-            .on_conflict_do_nothing(index_elements=["model_id", "id"])
-            .returning(ObservationRow.id)
-        )
-        values = [
-            {
-                "model_id": model_id,
-                "id": row.id,
-                "observed_at": row.at,
-                "inputs": dict(row.inputs),
-                "prediction": row.prediction,
-                "scores": dict(row.scores) if row.scores else None,
-                "version": row.version,
-                "shadow": dict(row.shadow) if row.shadow else None,
-            }
-            for row in rows
-        ]
-        return len(self._session.scalars(statement, values).all())
 
-    def _take_turn(self, model_id: UUID) -> None:
-        key = model_id.int & 0x7FFF_FFFF_FFFF_FFFF
-        self._session.execute(select(func.pg_advisory_xact_lock(key)))
+        Returns:
+            How many rows were new.
+        """
+        n_new = writing.store(self._session, model_id, batch.firsts())
+        self._add_own_labels(model_id, batch)
+        return n_new
+
+    def _add_own_labels(self, model_id: UUID, batch: Batch) -> None:
+        """Store the labels of a batch; one that is sent again must not undo a correction."""
+        if batch.labels.null_count == len(batch):
+            return
+        now = self._session.execute(select(func.now())).scalar_one()
+        pairs = zip(batch.ids.to_pylist(), batch.labels.to_pylist(), strict=True)
+        first = {i: Label(i, label, now) for i, label in reversed([*pairs]) if label is not None}
+        self.add_labels(model_id, list(first.values()), corrects=False)
 
     def quarantine(
         self, model_id: UUID, rejected: Sequence[Rejected], bodies: Sequence[str]
@@ -133,32 +156,27 @@ class PostgresObservations:
 
         Unless `corrects`, an observation that has a label keeps it.
         """
-        ids = [label.observation_id for label in labels]
-        self._take_turn(model_id)
-        known = set(
-            self._session.scalars(
-                select(ObservationRow.id).where(
-                    ObservationRow.model_id == model_id, ObservationRow.id.in_(ids)
-                )
-            )
-        )
-        newest = {label.observation_id: label for label in labels if label.observation_id in known}
+        newest = {label.observation_id: label for label in labels}
         if not newest:
-            return known, 0
-        changed = self._session.execute(
-            _ADD_LABELS,
-            {
-                "model_id": model_id,
-                "corrects": corrects,
-                "ids": list(newest),
-                "labels": [label.label for label in newest.values()],
-                "times": [label.at for label in newest.values()],
-            },
-        ).all()
-        return known, len(changed)
+            return set(), 0
+        parameters = {
+            "model_id": model_id,
+            "corrects": corrects,
+            "ids": copying.Texts(pa.array(list(newest), pa.string())),
+            "labels": copying.Texts(pa.array([label.label for label in newest.values()])),
+            "times": [label.at for label in newest.values()],
+        }
+        with copying.raw_cursor(self._session) as cursor:
+            writing.take_turn(cursor, model_id)
+            found = cursor.execute(_ADD_LABELS, parameters).fetchall()
+        return {row[0] for row in found}, sum(row[1] for row in found)
 
     def get(self, model_id: UUID, observation_id: str) -> Json:
-        row = self._session.get(ObservationRow, (model_id, observation_id))
+        row = self._session.execute(
+            select(*_THIN, ObservationRow.received_at).where(
+                ObservationRow.model_id == model_id, ObservationRow.id == observation_id
+            )
+        ).one_or_none()
         if row is None:
             raise NotFound(f"there is no observation {observation_id!r}")
         history = self._session.scalars(
@@ -166,8 +184,9 @@ class PostgresObservations:
             .where(LabelRow.model_id == model_id, LabelRow.observation_id == observation_id)
             .order_by(LabelRow.sequence)
         )
+        (body,) = self._bodies([row])
         return {
-            **document(_observation(row)),
+            **document(_observation(row, *(body or ({}, None)))),
             "received_at": row.received_at,
             "labels": [
                 {"label": label.label, "at": label.labelled_at, "received_at": label.received_at}
@@ -177,32 +196,60 @@ class PostgresObservations:
 
     def newest(self, model_id: UUID, *, version: int, limit: int) -> Sequence[Observation]:
         """Return the newest rows that a version answered, oldest first."""
-        rows = self._session.scalars(
-            select(ObservationRow)
+        rows = self._session.execute(
+            select(*_THIN)
             .where(ObservationRow.model_id == model_id, ObservationRow.version == version)
             .order_by(ObservationRow.sequence.desc())
             .limit(limit)
-        ).all()
-        return [_observation(row) for row in reversed(rows)]
+        ).all()[::-1]
+        bodies = self._bodies(rows)
+        return [_observation(r, *body) for r, body in zip(rows, bodies, strict=True) if body]
 
     def labelled(
         self, model_id: UUID, *, after_label: int, through_label: int
     ) -> Sequence[Example]:
+        """Return the rows labelled in a stretch of label numbers, in order of arrival.
+
+        Rows whose inputs were dropped are left out.
+        """
         rows = self._session.execute(
-            select(
-                ObservationRow.id,
-                ObservationRow.inputs,
-                ObservationRow.label,
-                ObservationRow.sequence,
-            )
+            select(*_THIN)
             .where(
                 ObservationRow.model_id == model_id,
                 ObservationRow.label_sequence > after_label,
                 ObservationRow.label_sequence <= through_label,
             )
             .order_by(ObservationRow.sequence)
-        )
-        return [Example(row.id, row.inputs, row.label or "", row.sequence) for row in rows]
+        ).all()
+        bodies = self._bodies(rows)
+        return [
+            Example(row.id, body[0], row.label or "", row.sequence)
+            for row, body in zip(rows, bodies, strict=True)
+            if body
+        ]
+
+    def _bodies(self, rows: Sequence[Any]) -> list[_Body | None]:
+        """Return inputs and scores of each row; None where they were dropped."""
+        bodies: list[_Body | None] = [
+            None if row.inputs is None else (row.inputs, row.scores) for row in rows
+        ]
+        addresses = [
+            Address(row.arrived_on, row.segment_id, row.place) if row.segment_id else None
+            for row in rows
+        ]
+        for indices, table in segments.read(self._session, addresses):
+            found = zip(inputs_of(table), scores_of(table), strict=True)
+            for index, body in zip(indices, found, strict=True):
+                bodies[index] = body
+        return bodies
+
+    def columns(self, model_id: UUID, *, version: int, after_sequence: int, limit: int) -> Columns:
+        """Return the first rows that a version answered after one, as arrays.
+
+        Rows whose inputs were dropped are left out, so fewer than `limit` may come while there are
+        more; the last row's number says how far it read.
+        """
+        return columns_of(self._session, model_id, version, after_sequence, limit)
 
     def correctness(self, model_id: UUID, *, version: int) -> Sequence[bool]:
         """Return whether each labelled answer of a version was right, in order of arrival."""
@@ -213,7 +260,7 @@ class PostgresObservations:
                 .where(
                     ObservationRow.model_id == model_id,
                     ObservationRow.version == version,
-                    ObservationRow.label.is_not(None),
+                    ObservationRow.label_sequence.is_not(None),
                     ObservationRow.prediction.is_not(None),
                 )
                 .order_by(ObservationRow.sequence)
@@ -240,7 +287,7 @@ class PostgresObservations:
 
     def n_classes(self, model_id: UUID) -> int:
         query = select(func.count(func.distinct(ObservationRow.label))).where(
-            ObservationRow.model_id == model_id
+            ObservationRow.model_id == model_id, ObservationRow.label_sequence.is_not(None)
         )
         return self._session.scalar(query) or 0
 
@@ -267,14 +314,34 @@ class PostgresObservations:
             for row in self._session.execute(_TIMELINE, parameters)
         ]
 
+    def prepare_days(self, today: date, *, ahead: int) -> None:
+        segments.prepare_days(self._session, today, ahead=ahead)
 
-def _observation(row: ObservationRow) -> Observation:
+    def drop_before(self, day: date) -> int:
+        """Forget the inputs and scores of all that arrived before a day (UTC).
+
+        Ids, answers and labels stay: what was sent once stays known, and so does how well the
+        answers were.
+
+        Returns:
+            How many observations lost their inputs.
+        """
+        with copying.raw_cursor(self._session) as cursor:
+            for model_id in self._session.scalars(select(ModelRow.id).order_by(ModelRow.id)):
+                writing.take_turn(cursor, model_id)
+        emptied = self._session.execute(_EMPTY, {"day": day})
+        return len(emptied.all()) + segments.drop_before(self._session, day)
+
+
+def _observation(
+    row: Any, inputs: Mapping[str, Any], scores: Mapping[str, float] | None
+) -> Observation:
     return Observation(
         id=row.id,
         at=row.observed_at,
-        inputs=row.inputs,
+        inputs=inputs,
         prediction=row.prediction,
-        scores=row.scores,
+        scores=scores,
         version=row.version,
         shadow=row.shadow or {},
         label=row.label,

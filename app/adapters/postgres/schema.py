@@ -1,6 +1,6 @@
 """The tables; constraints carry the rules that must never break."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -140,7 +140,12 @@ class DatasetRow(Row):
 
 
 class ObservationRow(Row):
-    """One inference record."""
+    """One inference record.
+
+    Its inputs and scores are in a segment, or in the row itself when it came in a small batch.
+    Nothing refers to `models` here: the use case has just read the model, none is ever deleted,
+    and a foreign key costs a look-up a row.
+    """
 
     __tablename__ = "observations"
     __table_args__ = (
@@ -151,19 +156,38 @@ class ObservationRow(Row):
             "label_sequence",
             postgresql_where=text("label_sequence IS NOT NULL"),
         ),
+        Index("ix_observations_inline", "received_at", postgresql_where=text("inputs IS NOT NULL")),
     )
-    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    model_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     observed_at: Mapped[datetime]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    inputs: Mapped[Json]
+    inputs: Mapped[Json | None]
     prediction: Mapped[str | None]
     scores: Mapped[Json | None]
     version: Mapped[int | None]
     shadow: Mapped[Json | None]
     label: Mapped[str | None]
     label_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    segment_id: Mapped[int | None] = mapped_column(BigInteger)
+    place: Mapped[int | None]
+
+
+class ObservationSegmentRow(Row):
+    """Predictions, inputs and scores of many observations, as an Arrow IPC stream.
+
+    A partition holds what arrived on one day (UTC), so that a day is forgotten by dropping it; the
+    default one takes what has no day of its own.
+    """
+
+    __tablename__ = "observation_segments"
+    __table_args__ = {"postgresql_partition_by": "RANGE (arrived_on)"}  # noqa: RUF012  SQLAlchemy's
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    arrived_on: Mapped[date] = mapped_column(primary_key=True)
+    model_id: Mapped[UUID]
+    n_rows: Mapped[int]
+    body: Mapped[bytes]
 
 
 class LabelRow(Row):
@@ -172,7 +196,7 @@ class LabelRow(Row):
     __tablename__ = "labels"
     __table_args__ = (Index(None, "model_id", "observation_id"),)
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
+    model_id: Mapped[UUID]
     observation_id: Mapped[str] = mapped_column(String(200))
     label: Mapped[str]
     labelled_at: Mapped[datetime]

@@ -1,0 +1,250 @@
+"""Which rows of a batch are good? Judged column by column, with the same answers as row by row.
+
+A column that passes one quick test has only good values. Where it fails, its values are judged one
+by one, by the rules of `app.services.rows`, which also say what is wrong with a row.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from operator import itemgetter
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from app.domain.identity import canonical_json
+from app.domain.observations import (
+    MAXIMUM_ID_LENGTH,
+    MAXIMUM_NUMBER,
+    ContractField,
+    FieldType,
+    Intake,
+    Rejected,
+)
+from app.services.batches import PREDICTION, Batch, microseconds, packed, packed_scores
+from app.services.rows import (
+    FIELDS,
+    OWN,
+    body_of,
+    id_faults,
+    id_of,
+    label_faults,
+    observation_faults,
+    scores_faults,
+    shadow_faults,
+    time_faults,
+    time_of,
+    version_faults,
+)
+from app.services.tables import nested
+
+_NONE: Final = type(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """A batch sorted out: the good rows, and the refused ones with their bodies as text."""
+
+    batch: Batch
+    rejected: Sequence[Rejected]
+    bodies: Sequence[str]
+
+
+def sort_rows(rows: Sequence[Any], intake: Intake, *, now: datetime) -> Sorted:
+    """Sort out rows as JSON has them, flat or with `inputs`.
+
+    Args:
+        rows: at least one.
+        intake: what they are held to.
+        now: the time of a row that states none.
+    """
+    known = {field.name for field in intake.contract.fields}
+    has_pictures = any(field.type is FieldType.IMAGE for field in intake.contract.fields)
+    shaped = [
+        row if not has_pictures and _is_shaped(row) else nested(row, intake.contract, OWN)
+        for row in rows
+    ]
+    whole = [
+        place
+        for place, row in enumerate(shaped)
+        if _is_shaped(row) and row["inputs"].keys() <= known
+    ]
+    kept = [shaped[place] for place in whole]
+    columns = _columns(kept, intake)
+    bad = _bad_places(columns, intake)
+    if bad:
+        kept = [row for n, row in enumerate(kept) if n not in bad]
+        columns = _columns(kept, intake)
+    taken = {place for n, place in enumerate(whole) if n not in bad}
+    refused = {
+        place: nested(row, intake.contract, OWN)
+        for place, row in enumerate(shaped)
+        if place not in taken
+    }
+    return Sorted(_batch(columns, intake, now), *refusals(refused, intake))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Values of rows as they were sent, column by column; a key that no row has is left out."""
+
+    n_rows: int
+    own: Mapping[str, Sequence[Any]]
+    inputs: Mapping[str, Sequence[Any]]
+
+    def get(self, key: str) -> Sequence[Any]:
+        """Return one of the rows' own columns."""
+        return self.own.get(key) or [None] * self.n_rows
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], intake: Intake) -> _Columns:
+    """Return rows of known fields as columns."""
+    present = set().union(*rows) if rows else set()
+    own = {key: [row.get(key) for row in rows] for key in present - {"inputs"}}
+    inputs = [row["inputs"] for row in rows]
+    names = [field.name for field in intake.contract.fields]
+    try:
+        every = list(zip(*map(itemgetter(*names, names[0]), inputs), strict=True)) if names else []
+    except KeyError:
+        every = []
+    if every:
+        return _Columns(len(rows), own, dict(zip(names, every, strict=False)))
+    return _Columns(len(rows), own, {name: [row.get(name) for row in inputs] for name in names})
+
+
+def _is_shaped(row: Any) -> bool:
+    return type(row) is dict and type(row.get("inputs")) is dict and row.keys() <= FIELDS
+
+
+def refusals(rows: Mapping[int, Any], intake: Intake) -> tuple[list[Rejected], list[str]]:
+    """Say what is wrong with refused rows, by their place in the batch; return their bodies too."""
+    rejected = [
+        Rejected(place, id_of(row), observation_faults(row, intake)) for place, row in rows.items()
+    ]
+    return rejected, [body_of(row) for row in rows.values()]
+
+
+def _bad_places(columns: _Columns, intake: Intake) -> set[int]:
+    """Return the places of the rows with a bad value."""
+    bad: set[int] = set()
+    labels = frozenset(intake.labels)
+    if not _are_ids(columns.get("id")):
+        bad |= _where(columns.get("id"), id_faults)
+    for key in {"prediction", "label"} & columns.own.keys():
+        if not _are_labels(columns.own[key], labels):
+            bad |= _where(columns.own[key], partial(label_faults, key, intake=intake))
+    others: dict[str, Callable[[Any], Any]] = {
+        "at": time_faults,
+        "scores": partial(scores_faults, intake=intake),
+        "version": version_faults,
+        "shadow": partial(shadow_faults, intake=intake),
+    }
+    for key in others.keys() & columns.own.keys():
+        bad |= _where(columns.own[key], others[key])
+    for field in intake.contract.fields:
+        values = columns.inputs[field.name]
+        if not _QUICK[field.type](values, field):
+            bad |= _where(values, field.problem)
+    return bad
+
+
+def _where(values: Sequence[Any], faults: Callable[[Any], Any]) -> set[int]:
+    return {place for place, value in enumerate(values) if faults(value)}
+
+
+def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
+    """Return good rows as they are stored."""
+    body = {PREDICTION: pa.array(columns.get("prediction"), pa.string())}
+    for name, values in columns.inputs.items():
+        body |= packed(name, values)
+    times = [now if at is None else time_of(at) or now for at in columns.get("at")]
+    shadows = [canonical_json(value) if value else None for value in columns.get("shadow")]
+    return Batch(
+        ids=pa.array(columns.get("id"), pa.string()),
+        observed_at=np.array([microseconds(at) for at in times], dtype=np.int64),
+        versions=pa.array(
+            [number or intake.serving for number in columns.get("version")], pa.int32()
+        ),
+        shadow=pa.array(shadows, pa.string()),
+        labels=pa.array(columns.get("label"), pa.string()),
+        body=pa.table(body | packed_scores([value or None for value in columns.get("scores")])),
+    )
+
+
+def _are_ids(values: Sequence[Any]) -> bool:
+    if set(map(type, values)) != {str}:
+        return False
+    lengths = set(map(len, values))
+    return min(lengths) > 0 and max(lengths) <= MAXIMUM_ID_LENGTH and _are_printable(values)
+
+
+def _are_labels(values: Sequence[Any], labels: frozenset[str]) -> bool:
+    return set(map(type, values)) <= {str, _NONE} and set(values) - {None} <= labels
+
+
+def _are_printable(values: Sequence[str | None]) -> bool:
+    text = "".join(value for value in values if value is not None)
+    return "\x00" not in text and (text.isascii() or _is_utf8(text))
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _none_missing(values: Sequence[Any], field: ContractField) -> bool:
+    return not field.is_required or None not in values
+
+
+def _are_numbers(values: Sequence[Any], field: ContractField) -> bool:
+    kinds = set(map(type, values))
+    if not kinds <= {float, int, _NONE} or (_NONE in kinds and field.is_required):
+        return False
+    try:
+        present = [v for v in values if v is not None] if _NONE in kinds else values
+        numbers = np.array(present, dtype=np.float64)
+    except OverflowError:
+        return False
+    if int in kinds and numbers.size and np.abs(numbers).max() > 2**53:
+        return False  # beyond it, a rounded integer may cross a bound
+    lowest = -MAXIMUM_NUMBER if field.minimum is None else field.minimum
+    highest = MAXIMUM_NUMBER if field.maximum is None else field.maximum
+    return not numbers.size or bool(numbers.min() >= lowest and numbers.max() <= highest)
+
+
+def _are_texts(values: Sequence[Any], field: ContractField) -> bool:
+    if not set(map(type, values)) <= {str, _NONE} or not _none_missing(values, field):
+        return False
+    longest = max((len(value) for value in values if value is not None), default=0)
+    return longest <= field.maximum_length and _are_printable(values)
+
+
+def _are_categories(values: Sequence[Any], field: ContractField) -> bool:
+    if not set(map(type, values)) <= {str, _NONE} or not _none_missing(values, field):
+        return False
+    if field.categories is not None and not set(values) - {None} <= set(field.categories):
+        return False
+    return _are_printable(values)
+
+
+def _are_booleans(values: Sequence[Any], field: ContractField) -> bool:
+    return set(map(type, values)) <= {bool, _NONE} and _none_missing(values, field)
+
+
+def _never(_: Sequence[Any], __: ContractField) -> bool:
+    return False
+
+
+_QUICK: Final[Mapping[FieldType, Callable[[Sequence[Any], ContractField], bool]]] = {
+    FieldType.TEXT: _are_texts,
+    FieldType.IMAGE: _never,
+    FieldType.NUMBER: _are_numbers,
+    FieldType.CATEGORY: _are_categories,
+    FieldType.BOOLEAN: _are_booleans,
+}
+"""One test that only good columns pass; others are judged value by value."""

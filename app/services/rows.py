@@ -1,0 +1,157 @@
+"""Is one row of a batch good, and if not, what is wrong with it?"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from app.domain.errors import Fault, printable
+from app.domain.identity import canonical_json
+from app.domain.observations import MAXIMUM_ID_LENGTH, Intake, Observation
+
+OWN: Final = ("id", "at", "prediction", "scores", "version", "shadow", "label")
+"""The fields of an observation beside its inputs."""
+
+FIELDS: Final = frozenset({*OWN, "inputs"})
+
+
+def observation_faults(row: Any, intake: Intake) -> list[Fault]:
+    """Return everything wrong with one observation as it was sent; empty when it is good."""
+    if not isinstance(row, Mapping):
+        return [Fault("", "must be an object with id, inputs and prediction")]
+    return [
+        *(
+            Fault(f"/{key}", f"unknown field; known: {', '.join(sorted(FIELDS))}")
+            for key in row
+            if key not in FIELDS
+        ),
+        *id_faults(row.get("id")),
+        *intake.contract.faults(row.get("inputs")),
+        *label_faults("prediction", row.get("prediction"), intake),
+        *label_faults("label", row.get("label"), intake),
+        *time_faults(row.get("at")),
+        *scores_faults(row.get("scores"), intake),
+        *version_faults(row.get("version")),
+        *shadow_faults(row.get("shadow"), intake),
+    ]
+
+
+def late_label_faults(row: Any, intake: Intake) -> list[Fault]:
+    """Return everything wrong with one late label as it was sent; empty when it is good."""
+    if not isinstance(row, Mapping):
+        return [Fault("", "must be an object with id and label")]
+    return [
+        *id_faults(row.get("id")),
+        *label_faults("label", row.get("label"), intake, is_required=True),
+        *time_faults(row.get("at")),
+    ]
+
+
+def id_faults(value: Any) -> list[Fault]:
+    """Return what is wrong with an id."""
+    if isinstance(value, str) and 0 < len(value) <= MAXIMUM_ID_LENGTH and printable(value) == value:
+        return []
+    return [Fault("/id", f"must be a string of 1 to {MAXIMUM_ID_LENGTH} characters")]
+
+
+def label_faults(key: str, value: Any, intake: Intake, *, is_required: bool = False) -> list[Fault]:
+    """Return what is wrong with a value that should be one of the model's labels."""
+    if value is None and not is_required:
+        return []
+    if isinstance(value, str) and value in intake.labels:
+        return []
+    shown = ", ".join(intake.labels[:20]) + (", ..." if len(intake.labels) > 20 else "")
+    return [Fault(f"/{key}", f"must be one of the model's labels: {shown}")]
+
+
+def scores_faults(scores: Any, intake: Intake) -> list[Fault]:
+    """Return what is wrong with scores."""
+    if scores is None:
+        return []
+    if not isinstance(scores, Mapping):
+        return [Fault("/scores", "must map labels to probabilities")]
+    return [
+        Fault(f"/scores/{label}", "must be a label of the model with a probability in [0, 1]")
+        for label, value in scores.items()
+        if label not in intake.labels
+        or isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not -1e-6 <= value <= 1 + 1e-6
+    ]
+
+
+def version_faults(value: Any) -> list[Fault]:
+    """Return what is wrong with a version's number."""
+    if value is None or (
+        isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+    ):
+        return []
+    return [Fault("/version", "must be the number of a model version, such as 1")]
+
+
+def shadow_faults(shadow: Any, intake: Intake) -> list[Fault]:
+    """Return what is wrong with the answers of other versions."""
+    if shadow is None or (
+        isinstance(shadow, Mapping)
+        and all(key.isdecimal() and value in intake.labels for key, value in shadow.items())
+    ):
+        return []
+    return [Fault("/shadow", "must map version numbers to labels of the model")]
+
+
+def time_faults(value: Any) -> list[Fault]:
+    """Return what is wrong with a time."""
+    if value is None or time_of(value) is not None:
+        return []
+    return [Fault("/at", "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z")]
+
+
+def time_of(value: Any) -> datetime | None:
+    """Return a time as it was sent, aware; None when it is none."""
+    if isinstance(value, datetime):
+        value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    elif isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    else:
+        return None
+    # At the ends of the calendar an offset leads out of it, where nobody can read it back.
+    return value if value.tzinfo and 1 < value.year < 9999 else None
+
+
+def id_of(row: Any) -> str | None:
+    """Return the id of a refused row as far as it can be shown; None when it has none."""
+    value = row.get("id") if isinstance(row, Mapping) else None
+    return printable(value[:MAXIMUM_ID_LENGTH]) if isinstance(value, str) else None
+
+
+def body_of(row: Any) -> str:
+    """Return a refused row as text, for whoever must mend it."""
+    try:
+        text = canonical_json(row)
+    except (TypeError, ValueError):
+        text = repr(row)
+    except RecursionError:
+        text = "nested too deeply to be shown"
+    return printable(text[:10_000])
+
+
+def observation(row: Mapping[str, Any], now: datetime, serving: int | None) -> Observation:
+    """Return the value of a good row.
+
+    Args:
+        row: one without faults.
+        now: the time of a row that states none.
+        serving: the champion's number, for a row that names no version.
+    """
+    return Observation(
+        id=row["id"],
+        at=time_of(row.get("at")) or now,
+        inputs={key: value for key, value in row["inputs"].items() if value is not None},
+        prediction=row.get("prediction"),
+        scores=row.get("scores"),
+        version=row.get("version") or serving,
+        shadow=row.get("shadow") or {},
+        label=row.get("label"),
+    )

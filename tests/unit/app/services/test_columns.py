@@ -1,0 +1,135 @@
+"""Rows judged column by column are judged as they are one by one, whatever they hold."""
+
+import json
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.errors import Invalid
+from app.domain.observations import ContractField, FieldType, InputContract, Intake, Rejected
+from app.services.arrow_columns import sort_table
+from app.services.batches import Batch, inputs_of, scores_of
+from app.services.columns import sort_rows
+from app.services.rows import OWN, body_of, id_of, observation, observation_faults
+from app.services.tables import nested, rows_of_table
+from bench import ingest_malformed
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+PICTURES = (*ingest_malformed.FIELDS, ContractField("image", FieldType.IMAGE, is_required=False))
+
+
+def intake(fields=ingest_malformed.FIELDS, serving=3):
+    return Intake(UUID(int=1), ingest_malformed.LABELS, InputContract(fields), serving)
+
+
+def one_by_one(rows, held_to):
+    """Judge rows as the rules say, without columns."""
+    good, rejected, bodies = [], [], []
+    for index, sent in enumerate(rows):
+        row = nested(sent, held_to.contract, OWN)
+        faults = observation_faults(row, held_to)
+        if faults:
+            rejected.append(Rejected(index, id_of(row), faults))
+            bodies.append(body_of(row))
+        else:
+            good.append(observation(row, NOW, held_to.serving))
+    return Batch.of(good), rejected, bodies
+
+
+def shown(batch):
+    """Return everything a batch holds, as text, so that 1 and 1.0 and True differ."""
+    rows = zip(
+        batch.ids.to_pylist(),
+        batch.observed_at.tolist(),
+        batch.versions.to_pylist(),
+        batch.shadow.to_pylist(),
+        batch.labels.to_pylist(),
+        batch.body.column("prediction").to_pylist(),
+        inputs_of(batch.body),
+        scores_of(batch.body),
+        strict=True,
+    )
+    return [json.dumps(row, sort_keys=True) for row in rows]
+
+
+def alike(found, expected):
+    batch, rejected, bodies = expected
+    assert found.rejected == rejected
+    assert found.bodies == bodies
+    assert shown(found.batch) == shown(batch)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(ingest_malformed.good_rows | ingest_malformed.odd_rows, min_size=1, max_size=8))
+def test_rows_are_judged_by_columns_as_they_are_one_by_one(rows):
+    alike(sort_rows(rows, intake(), now=NOW), one_by_one(rows, intake()))
+
+
+@settings(deadline=None, max_examples=100)
+@given(ingest_malformed.rows_sent.filter(len), st.none() | st.integers(1, 9))
+def test_whatever_stands_among_the_rows_the_others_are_judged_alike(rows, serving):
+    held_to = intake(PICTURES, serving)
+
+    alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
+
+
+@settings(deadline=None, max_examples=300)
+@given(ingest_malformed.tables().filter(len))
+def test_a_table_is_judged_by_columns_as_its_rows_are_one_by_one(table):
+    found = sort_table(table, intake(), now=NOW)
+    if found is not None:  # None: its rows are judged as JSON's are
+        alike(found, one_by_one(rows_of_table(table), intake()))
+
+
+TABLE = {
+    "id": ["a", "b", "c", "", "e", "f\x00"],
+    "age": [1.0, None, float("nan"), 3.0, 151.0, 4.0],
+    "kind": ["x", "y", None, "z", "x", "x"],
+    "prediction": ["a", "b", "c", None, "a", "b"],
+    "at": pa.array([10**15, None, 10**15, 10**15, 10**15, 10**15], pa.timestamp("us", "UTC")),
+    "scores": [{"a": 0.5, "b": 0.5}, None, {"a": 2.0, "b": 0.0}, None, None, None],
+    "version": [1, 0, None, 2**31, 5, 6],
+}
+
+
+def test_each_kind_of_fault_in_a_table_is_found_and_said_as_ever():
+    table = pa.table(TABLE)
+
+    found = sort_table(table, intake(), now=NOW)
+
+    assert found is not None
+    assert [row.index for row in found.rejected] == [1, 2, 3, 4, 5]
+    alike(found, one_by_one(table.to_pylist(), intake()))
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint32", "int64", "double"])
+def test_numbers_of_every_width_are_judged_alike(kind):
+    table = pa.table({"id": ["a", "b"], "age": pa.array([7, 8], pa.type_for_alias(kind))})
+
+    found = sort_table(table, intake(), now=NOW)
+
+    assert found is not None
+    alike(found, one_by_one(table.to_pylist(), intake()))
+
+
+def test_nested_inputs_are_judged_as_flat_ones_are():
+    inputs = [{"age": 1.0, "note": "n"}, {"age": None, "note": "n"}, None]
+    table = pa.table({"id": ["a", "b", "c"], "inputs": inputs})
+
+    found = sort_table(table, intake(), now=NOW)
+
+    assert found is not None
+    assert len(found.batch) == 1
+    alike(found, one_by_one(table.to_pylist(), intake()))
+
+
+def test_a_value_without_counterpart_in_python_is_a_refusal():
+    table = pa.table({"id": ["a"], "at": pa.array([2**62], pa.timestamp("us"))})
+
+    assert sort_table(table, intake(), now=NOW) is None
+    with pytest.raises(Invalid):
+        rows_of_table(table)

@@ -175,5 +175,7 @@ def in_words(labelled: PerformanceEvidence) -> str:
     text = f"accuracy {labelled.accuracy or 0:.3f} over {labelled.n} labelled answers"
     if labelled.accuracy_since is not None and labelled.n_since >= MINIMUM_SPAN:
         text += f", {labelled.accuracy_since:.3f} over the last {labelled.n_since}"
-    evidence = math.exp(min(labelled.log_e_value_max, 700.0))
-    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {evidence:.3g})"
+    now, most = (
+        math.exp(min(value, 700.0)) for value in (labelled.log_e_value, labelled.log_e_value_max)
+    )
+    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {now:.3g}, at most {most:.3g})"

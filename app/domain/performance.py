@@ -53,6 +53,16 @@ class PerformanceEvidence:
         """
         return self.log_e_value_max >= math.log(average_run_length)
 
+    def is_doubtful(self, average_run_length: float) -> bool:
+        """Whether the evidence stands there now, after all answers seen.
+
+        A burst of errors that the answers after it made good is no reason to doubt any more.
+
+        Args:
+            average_run_length: as for `is_decayed`.
+        """
+        return self.log_e_value >= math.log(average_run_length)
+
 
 def watch_accuracy(
     correct: NDArray[np.bool_],

@@ -60,7 +60,8 @@ class PerformancePolicy:
         allowance_errors: and so many standard errors of the accepted score further, since that
             was itself measured on a finite holdout.
         average_run_length: at most one false alarm in so many labelled rows.
-        suspicion_run_length: the same when a drift finding agrees; a weaker proof suffices then.
+        suspicion_run_length: the same when a drift finding agrees; a weaker proof suffices then,
+            if it stands at the time of the decision.
         minimum_labels: labelled answers of the champion below which nothing is concluded.
         yardstick: "best" holds every champion to the best score that one was ever accepted with,
             so that a retrain on harder data does not lower the bar; "own" to its own.

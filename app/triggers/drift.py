@@ -30,10 +30,10 @@ class Drift:
         needed = policy.performance.minimum_labels
         if labelled is None or labelled.n < needed:
             return _waiting(situation, 0 if labelled is None else labelled.n, needed)
-        harmful = labelled.is_decayed(policy.performance.suspicion_run_length)
+        harmful = labelled.is_doubtful(policy.performance.suspicion_run_length)
         values = {
             "drifted": list(situation.drifted),
-            "log_e_value_max": labelled.log_e_value_max,
+            "log_e_value": labelled.log_e_value,
             "needed": policy.performance.suspicion_run_length,
         }
         since = situation.n_labels_since_drift

@@ -84,6 +84,12 @@ TABLE = {
         "drift",
         "drift in brightness",
     ),
+    "drift, and a burst of errors that was made good": (
+        replace(DRIFTED, performance=replace(SUSPECT, log_e_value=2.0)),
+        Outcome.SKIP,
+        None,
+        "accuracy holds",
+    ),
     "the weaker proof without drift": (
         replace(CALM, performance=SUSPECT),
         Outcome.SKIP,

@@ -107,7 +107,8 @@ def tables(draw: st.DrawFn) -> pa.Table:
         if shape == "dictionary" and kind in {"string", "int64"}:
             array = array.dictionary_encode()
         elif shape == "list":
-            array = pa.array([[value] for value in array.to_pylist()] if safe(kind) else [[]] * n)
+            lists = [[value] for value in array.to_pylist()] if safe(kind) else [[]] * n
+            array = pa.array(lists, pa.list_(array.type))
         elif shape == "struct":
             array = pa.StructArray.from_arrays([array], [draw(st.sampled_from([*NAMES, *LABELS]))])
         found[name] = array

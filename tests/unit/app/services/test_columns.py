@@ -63,7 +63,7 @@ def alike(found, expected):
     assert shown(found.batch) == shown(batch)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(ingest_malformed.good_rows | ingest_malformed.odd_rows, min_size=1, max_size=8))
 def test_rows_are_judged_by_columns_as_they_are_one_by_one(rows):
     alike(sort_rows(rows, intake(), now=NOW), one_by_one(rows, intake()))
@@ -77,7 +77,7 @@ def test_whatever_stands_among_the_rows_the_others_are_judged_alike(rows, servin
     alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(ingest_malformed.tables().filter(len))
 def test_a_table_is_judged_by_columns_as_its_rows_are_one_by_one(table):
     found = sort_table(table, intake(), now=NOW)

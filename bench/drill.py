@@ -211,7 +211,15 @@ KINDS = (*WORDS, "redis", "flush")
 class Drill:
     """One model of a running service, round after round."""
 
-    def __init__(self, service: Service, *, seed: int = 0, redis_is_ours: bool = True) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        seed: int = 0,
+        redis_is_ours: bool = True,
+        takeover_seconds: float = TAKEOVER_SECONDS,
+    ) -> None:
+        self.takeover_seconds = takeover_seconds
         self.service, self.random = service, random.Random(seed)  # noqa: S311  no secret
         self.redis_is_ours = redis_is_ours
         self.database_url = service.environment("DATABASE_URL").replace("+psycopg", "")
@@ -290,7 +298,7 @@ class Drill:
                 *self._wrong_with_history(),
                 *(
                     [f"taken over after {takeover:.1f} s"]
-                    if takeover is not None and takeover > TAKEOVER_SECONDS
+                    if takeover is not None and takeover > self.takeover_seconds
                     else []
                 ),
             ],

@@ -127,7 +127,8 @@ def running(home: Path, port: int, **urls: str) -> Iterator[Service]:
 
     def is_ready() -> bool:
         if process.poll() is not None:
-            raise RuntimeError(f"`upkeep up` left with {process.returncode}; see {home}/up.log")
+            said = (home / "up.log").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"`upkeep up` left with {process.returncode} and said:\n{said}")
         try:
             ready = httpx.get(f"{service.url}/readyz", timeout=5).json()["status"] == "ready"
             return ready and bool(httpx.get(f"{service.url}/v1/task-types").json()["items"])

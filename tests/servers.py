@@ -1,7 +1,6 @@
 """The Postgres and Redis that tests run against: those of the environment, else embedded ones."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,17 @@ from app.embedded.valkey import EmbeddedValkey
 
 
 @contextmanager
+def passable_home() -> Iterator[Path]:
+    """Yield a directory, gone afterwards, that the embedded servers' lesser user can pass through.
+
+    Not pytest's own: the parents of those are closed to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="upkeep-tests-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+@contextmanager
 def test_servers() -> Iterator[tuple[str, str]]:
     """Yield the URL of a database to administer from, and that of a Redis.
 
@@ -27,9 +37,7 @@ def test_servers() -> Iterator[tuple[str, str]]:
         database_url = os.environ.get("DATABASE_URL")
         redis_url = os.environ.get("REDIS_URL")
         if not (database_url and redis_url):
-            home = Path(tempfile.mkdtemp(prefix="upkeep-tests-"))
-            stack.callback(shutil.rmtree, home, ignore_errors=True)
-            home.chmod(0o711)  # ours: the servers' lesser user must pass through
+            home = stack.enter_context(passable_home())
         if not redis_url:
             redis_url = stack.enter_context(EmbeddedValkey(home / "valkey")).url
         if not database_url:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +13,15 @@ from types import ModuleType
 import psutil
 import pytest
 
+from tests.servers import passable_home
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A directory that the servers' lesser user can pass through."""
-    with tempfile.TemporaryDirectory(prefix="upkeep-demo-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
+    with passable_home() as folder:
+        yield folder
 
 
 @pytest.fixture

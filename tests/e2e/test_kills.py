@@ -3,32 +3,26 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from bench.drill import KINDS, Drill, Service, running
 from tests.conftest import free_port
-from tests.servers import fresh_database
+from tests.servers import fresh_database, passable_home
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
-    home = tmp_path_factory.mktemp("drill")
-    for folder in (home, *home.parents[:2]):
-        folder.chmod(0o711)  # ours: the embedded servers' lesser user must pass through
-    if admin_url := os.environ.get("DATABASE_URL"):
-        with (
-            fresh_database(admin_url) as url,
-            running(home, free_port(), DATABASE_URL=url) as up,
-            ready(up) as found,
-        ):
-            yield found
-    else:
-        with running(home, free_port()) as up, ready(up) as found:
-            yield found
+def drill() -> Iterator[Drill]:
+    with ExitStack() as stack:
+        home = stack.enter_context(passable_home())
+        urls = {}
+        if admin_url := os.environ.get("DATABASE_URL"):
+            urls["DATABASE_URL"] = stack.enter_context(fresh_database(admin_url))
+        up = stack.enter_context(running(home, free_port(), **urls))
+        yield stack.enter_context(ready(up))
 
 
 @contextmanager

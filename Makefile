@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 # Apart, as only the workers' tests need torch, and loading it costs more than most tests.
+NEEDS_TORCH = detectors task_types training
 UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -38,10 +39,10 @@ check: $(TOOLS) ## Format, lint, types, import contracts, unit tests: under a mi
 	@$(MAKE) --no-print-directory -j 2 -O check-workers types check-control lint imports
 
 check-workers: $(TOOLS)
-	$(UNIT) tests/unit/workers tests/unit/client tests/contract $(foreach path,docs deploy,tests/unit/test_$(path).py)
+	$(UNIT) tests/unit/workers tests/unit/client tests/contract tests/unit/test_docs.py --ignore tests/unit/workers/statistics
 
 check-control: $(TOOLS)
-	$(UNIT) tests/unit $(foreach path,workers client test_docs.py test_deploy.py,--ignore tests/unit/$(path))
+	$(UNIT) tests/unit $(foreach path,client test_docs.py $(NEEDS_TORCH:%=workers/%),--ignore tests/unit/$(path))
 
 fmt: $(TOOLS) ## Format the code
 	$(BIN)/ruff format .

@@ -172,6 +172,28 @@ def next_look(
     return (last.level if last.stood or not n_fresh else 0.0), False
 
 
+def after_look(
+    last: Watch, watch: Watch, *, level: float, looked_through: int, drifted: bool
+) -> Watch:
+    """Return the watch with what a report's look was entitled to, and what its finding makes of it.
+
+    Args:
+        last: where the watch stood before the report.
+        watch: the same with the bets of this report's rows.
+        level: false discovery rate that its window was judged at.
+        looked_through: arrival number of the newest row of the last look, this one included.
+        drifted: whether the report finds drift.
+    """
+    began = last.began_after if last.stood else last.looked_through
+    return replace(
+        watch,
+        level=level,
+        looked_through=looked_through,
+        stood=drifted,
+        began_after=began if drifted else None,
+    )
+
+
 def finding_of(scores: Sequence[DriftScore], *, n_current: int, minimum_rows: int) -> Finding:
     """Conclude a report from its judged scores."""
     if n_current < minimum_rows or not scores:

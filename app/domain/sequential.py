@@ -22,7 +22,7 @@ RESERVE: Final = 0.02
 NUMERIC_PRIOR: Final = np.array(
     (0.4, 0.4, 0.6, 2.5, 1.0, 1.0, 2.5, 0.6, 0.3, 0.4, 0.5, 0.7, 0.4, 0.4, 0.4)
 )
-CEILING: Final = 1e200
+CEILING: Final = 1e15
 _STANDARD: Final = NormalDist()
 
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 
-from app.domain.drift import DriftScore, Finding, Watch, finding_of, next_look
+from app.domain.drift import DriftScore, Finding, Watch, after_look, finding_of, next_look
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
@@ -97,16 +98,17 @@ class Window:
             return None
         return sum(row.sequence > sequence and row.label is not None for row in self.current)
 
-    def look(self) -> tuple[float, bool]:
-        """Return the false discovery rate its tests may have, and whether that is a new look."""
+    def look(self) -> tuple[float, int]:
+        """Return the false discovery rate its tests may have, and what the last look reached."""
         rules = self.policy.check
-        return next_look(
+        level, is_new = next_look(
             self.watch,
             n_fresh=self.n_after(self.watch.looked_through),
             minimum_rows=rules.minimum_rows,
             fdr=rules.fdr,
             false_alarm_rows=rules.false_alarm_rows,
         )
+        return level, self.current[-1].sequence if is_new else self.watch.looked_through
 
 
 def begin(
@@ -206,13 +208,21 @@ def finish(
         Conflict: another worker holds the check.
     """
     performance = labelled_performance(window)
-    rules = window.policy.check
-    watch = _looked(window, watch)
     scores = _named(scores, watch, window)
-    finding = finding_of(scores, n_current=len(window.current), minimum_rows=rules.minimum_rows)
-    watch = _standing(window, watch, finding)
+    finding = finding_of(
+        scores, n_current=len(window.current), minimum_rows=window.policy.check.minimum_rows
+    )
+    level, looked_through = window.look()
+    watch = after_look(
+        window.watch,
+        watch,
+        level=level,
+        looked_through=looked_through,
+        drifted=finding is Finding.DRIFT,
+    )
+    report = _report(window, finding, scores, watch, performance)
+    report_id = report["id"]
     drifted = tuple(score.feature for score in scores if score.drifted)
-    report_id = new_id()
     with work:
         work.models.lock(window.model.id)
         if not work.checks.renew(lease, seconds=60):
@@ -222,23 +232,7 @@ def finish(
             raise StaleVerdict(
                 f"version {window.champion.number} was replaced while it was looked at; look again"
             )
-        work.checks.add_report(
-            {
-                "id": report_id,
-                "model_id": window.model.id,
-                "version_id": window.champion.id,
-                "version_number": window.champion.number,
-                "finding": finding,
-                "window": _span(window.current),
-                "n_reference": len(window.reference),
-                "scores": document(list(scores)),
-                "performance": document(performance) if performance else None,
-                "fdr": watch.level,
-                "watch": document(watch),
-                "evidently_json": evidently,
-            },
-            html=html,
-        )
+        work.checks.add_report({**report, "evidently_json": evidently}, html=html)
         if finding is Finding.DRIFT:
             work.events.record(
                 "drift.detected",
@@ -270,20 +264,26 @@ def finish(
     return report_id, decision_id
 
 
-def _looked(window: Window, watch: Watch) -> Watch:
-    """Return the watch with what this report's look was entitled to."""
-    level, is_look = window.look()
-    through = window.current[-1].sequence if is_look else window.watch.looked_through
-    return replace(watch, level=level, looked_through=through)
-
-
-def _standing(window: Window, watch: Watch, finding: Finding) -> Watch:
-    """Return the watch with what the finding makes of it."""
-    if finding is not Finding.DRIFT:
-        return replace(watch, stood=False, began_after=None)
-    last = window.watch
-    began = last.began_after if last.stood else last.looked_through
-    return replace(watch, stood=True, began_after=began)
+def _report(
+    window: Window,
+    finding: Finding,
+    scores: Sequence[DriftScore],
+    watch: Watch,
+    performance: PerformanceEvidence | None,
+) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "model_id": window.model.id,
+        "version_id": window.champion.id,
+        "version_number": window.champion.number,
+        "finding": finding,
+        "window": _span(window.current),
+        "n_reference": len(window.reference),
+        "scores": document(list(scores)),
+        "performance": document(performance) if performance else None,
+        "fdr": watch.level,
+        "watch": document(watch),
+    }
 
 
 def _named(scores: Sequence[DriftScore], watch: Watch, window: Window) -> list[DriftScore]:

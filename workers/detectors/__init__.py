@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.domain.drift import Measurement
 from app.domain.errors import Fault, Invalid
+from app.domain.profiles import numbers_of
 from app.domain.registry import Registry
 
 Kind = Literal["numeric", "categorical", "embedding", "text"]
@@ -127,19 +128,8 @@ def impossible(reason: str, **detail: Any) -> Measurement:
 
 def as_numbers(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return values as (n,) float64; what is no finite number becomes NaN."""
-    try:
-        numbers = np.array(values, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
-        numbers = np.array([_number(value) for value in values], dtype=np.float64)
-    numbers[~np.isfinite(numbers)] = np.nan
-    return numbers
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return np.nan
+    numbers = numbers_of(values)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -24,7 +24,7 @@ from workers.statistics.marginals import (
     RANGE,
     SPREAD,
     WEIGHTS,
-    combined,
+    cauchy_combination,
 )
 from workers.statistics.profile import fitted_to
 
@@ -89,7 +89,7 @@ class Calibrated:
             axis=1, keepdims=True
         )  # then it is the effect that says no
         p_values = np.where(is_tested & ~counts, 1.0, found.p_values)
-        together = combined(p_values, WEIGHTS)
+        together = cauchy_combination(p_values, WEIGHTS)
         n = np.array([fitted.counts.sum(axis=1), [len(current.get(c, ())) for c in reference]])
         margin = 1.36 * np.sqrt((1 / np.maximum(n, 1)).sum(axis=0))  # Kolmogorov's, at 95 %
         return {

@@ -19,6 +19,7 @@ from workers.detectors import (
     detectors,
     is_missing,
 )
+from workers.statistics.marginals import cauchy_combination
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 Chosen = Sequence[tuple[str, Detector]]
@@ -26,7 +27,6 @@ Chosen = Sequence[tuple[str, Detector]]
 MINIMUM_ROWS: Final = 30
 INSUFFICIENT: Final = "insufficient"
 MISSING: Final = "missing"
-CAP: Final = 0.95
 SURE: Final = 1e-3
 
 
@@ -53,25 +53,6 @@ class Reading:
     def sees(self) -> str:
         """What moved, if anything did."""
         return str(self.measurement.detail.get("kind", self.detector.sees))
-
-
-def cauchy_combination(p_values: Sequence[float]) -> float:
-    """Return one p-value of several that need not be independent (Liu and Xie, 2020).
-
-    Accurate for small p-values under any usual dependence. P-values are capped at `CAP`, as
-    a discrete test's p-value of one would otherwise silence all the others.
-
-    Args:
-        p_values: at least one, in [0, 1].
-    """
-    if len(p_values) == 1:
-        return p_values[0]
-    p = np.clip(np.asarray(p_values, dtype=np.float64), 1e-300, CAP)
-    odds = np.where(p < 1e-15, 1 / (p * np.pi), np.tan((0.5 - p) * np.pi))
-    mean = float(odds.mean())
-    if mean > 1e15:
-        return 1 / (mean * np.pi)
-    return float(np.clip(0.5 - np.arctan(mean) / np.pi, 0.0, 1.0))
 
 
 def measure_window(
@@ -272,9 +253,8 @@ def _combined(
         material or tested,
         key=lambda r: (not (r.sees == "new_category" and p_of(r) <= SURE), p_of(r)),
     )
-    p_value = cauchy_combination(
-        [p_of(reading) if reading.is_material or not material else 1.0 for reading in tested]
-    )
+    counting = [p_of(r) if r.is_material or not material else 1.0 for r in tested]
+    p_value = counting[0] if len(counting) == 1 else float(cauchy_combination(np.array(counting)))
     each = {
         reading.name: {
             "statistic": reading.measurement.statistic,

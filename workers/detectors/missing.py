@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from app.domain.drift import Measurement
 from workers.detectors import (
@@ -17,28 +15,7 @@ from workers.detectors import (
     options_schema,
     share_option,
 )
-
-
-def fisher_exact(n_missing: tuple[int, int], n_rows: tuple[int, int]) -> float:
-    """Return the two-sided p-value of Fisher's exact test (1922) on two proportions.
-
-    Args:
-        n_missing: how many are missing in the reference and in the current window.
-        n_rows: how many rows each has.
-    """
-    n, m = n_rows
-    total = sum(n_missing)
-    counts = np.arange(max(0, total - n), min(total, m) + 1)  # current's possible missing counts
-
-    def log_choose(of: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.asarray(gammaln(of + 1) - gammaln(k + 1) - gammaln(of - k + 1))
-
-    log_weights = log_choose(m, counts) + log_choose(n, total - counts)
-    log_weights -= log_weights.max()
-    weights = np.exp(log_weights)
-    observed = log_weights[n_missing[1] - int(counts[0])]
-    as_rare = log_weights <= observed + 1e-7
-    return float(min(1.0, weights[as_rare].sum() / weights.sum()))
+from workers.statistics.marginals import fisher_exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +41,7 @@ class Missing:
         if before + after in {0, n + m}:
             return impossible("missingness could not differ", **shares)
         gap = abs(after / m - before / n)
-        return Measurement(gap, fisher_exact((before, after), (n, m)), gap, shares)
+        return Measurement(gap, fisher_exact(before, n, after, m), gap, shares)
 
 
 detectors.add("missing", Missing())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from app.domain.profiles import MISSING, UNSEEN, Counts, Layout, NumericBins
-from workers.statistics.marginals import combined
+from workers.statistics.marginals import cauchy_combination
 
 Floats = NDArray[np.float64]
 
@@ -138,7 +138,7 @@ def blame(pairs: Floats, moved: Iterable[int], *, fdr: float) -> Floats:
     alive[:, list(blamed)] = np.nan
     equal = np.ones(n)
     while len(blamed) < n:
-        p = combined(alive, equal)
+        p = cauchy_combination(alive, equal)
         p[list(blamed)] = 1.0
         worst = int(np.argmin(p))
         if p[worst] > fdr / n:
@@ -148,6 +148,6 @@ def blame(pairs: Floats, moved: Iterable[int], *, fdr: float) -> Floats:
         blamed.add(worst)
     for i, row in own.items():
         alive[i] = row
-    p = combined(alive, equal)
+    p = cauchy_combination(alive, equal)
     p[np.isnan(alive).all(axis=1)] = np.nan
     return p

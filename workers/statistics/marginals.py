@@ -29,7 +29,7 @@ _AT: Final = {kind: place for place, kind in enumerate(KINDS)}
 _MINIMUM_EXPECTED: Final = 5.0
 _REFINED: Final = 0.05
 _N_SPLITS: Final = 500
-_CAP: Final = 0.99
+CAP: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,20 +218,21 @@ def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def combined(p_values: Floats, weights: Floats) -> Floats:
-    """Return one p-value a row of several that need not be independent (Liu and Xie, 2020).
+def cauchy_combination(p_values: Floats, weights: Floats | None = None) -> Floats:
+    """Return one p-value of several that need not be independent (Liu and Xie, 2020).
 
-    Accurate for small p-values under any usual dependence.
+    Accurate for small p-values under any usual dependence. P-values are capped at `CAP`, as a
+    discrete test's p-value of one would otherwise silence all the others.
 
     Args:
-        p_values: (c, k); NaN takes no part, and a row of nothing else gives 1.
-        weights: (k,) of the tests.
+        p_values: (..., k) in [0, 1]; NaN takes no part, and a row of nothing else gives 1.
+        weights: (k,) of the tests; all the same if absent.
     """
     applies = ~np.isnan(p_values)
-    p = np.clip(np.where(applies, p_values, 0.5), 1e-300, _CAP)
+    p = np.clip(np.where(applies, p_values, 0.5), 1e-300, CAP)
     odds = np.where(p < 1e-15, 1 / (p * np.pi), np.tan((0.5 - p) * np.pi))
-    share = np.where(applies, weights, 0.0)
-    total = share.sum(axis=1)
-    mean = (share * odds).sum(axis=1) / np.where(total > 0, total, 1.0)
+    share = np.where(applies, 1.0 if weights is None else weights, 0.0)
+    total = share.sum(axis=-1)
+    mean = (share * odds).sum(axis=-1) / np.where(total > 0, total, 1.0)
     tail = np.where(mean > 1e15, 1 / (np.maximum(mean, 1.0) * np.pi), 0.5 - np.arctan(mean) / np.pi)
     return np.where(total > 0, np.clip(tail, 0.0, 1.0), 1.0)

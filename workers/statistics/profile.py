@@ -19,7 +19,7 @@ from workers.statistics.marginals import (
     KINDS,
     WEIGHTS,
     Readings,
-    combined,
+    cauchy_combination,
     read_columns,
 )
 
@@ -112,43 +112,14 @@ class FittedReference:
     def _bets(self) -> dict[float, tuple[Bets, float]]:
         return {}
 
-    def watch(
-        self, columns: Mapping[str, NDArray[Any]], wealth: Wealth, *, n_new: int, limit: float
-    ) -> Wealth:
-        """Let the bets run over the newest rows of a window, in at most 64 equal steps.
+    def newest(self, columns: Mapping[str, NDArray[Any]], n_new: int) -> Counts:
+        """Return the counts of a window's newest rows, in at most 64 equal steps.
 
         Args:
             columns: as those of the reference.
-            wealth: where the bets stood before these rows.
-            n_new: how many of the window's last rows they have not seen.
-            limit: the value that is an alarm.
+            n_new: how many of the window's last rows, at least 1.
         """
-        if not n_new:
-            return wealth
-        codes = self.coded(columns)[:, -n_new:]
-        return wager(self.bets(limit=limit)[0], wealth, self._blocks(codes))[0]
-
-    def alarms(
-        self, columns: Mapping[str, NDArray[Any]], wealth: Wealth, *, limit: float
-    ) -> list[int]:
-        """Return the rows, from 0, at which bets that see every row alone reach the limit.
-
-        They start anew after each alarm.
-        """
-        bets, _ = self.bets(limit=limit)
-        codes = self.layout.codes(columns, _n_rows(columns))
-        found: list[int] = []
-        start = 0
-        while start < codes.shape[1]:
-            blocks = self.layout.blocks(codes[:, start:], np.arange(codes.shape[1] - start))
-            _, levels = wager(bets, wealth, blocks)
-            reached = np.flatnonzero(levels >= limit)
-            if not len(reached):
-                break
-            start += int(reached[0]) + 1
-            found.append(start - 1)
-            wealth = Wealth.of(bets)
-        return found
+        return self._blocks(self.coded(columns)[:, -n_new:])
 
     def read(self, columns: Mapping[str, NDArray[Any]], *, fdr: float) -> Readings:
         """Compare a window with the reference, each column by itself and beside the others.
@@ -163,7 +134,7 @@ class FittedReference:
         )
         if len(codes) > 1 and codes.shape[1]:
             pairs, gaps = read_pairs(self.moments, Moments.of(codes, self.scores))
-            by_itself = combined(found.p_values, WEIGHTS)
+            by_itself = cauchy_combination(found.p_values, WEIGHTS)
             q_values = np.array(benjamini_hochberg(by_itself.tolist()))
             at = KINDS.index(DEPENDENCE)
             moved = np.flatnonzero(q_values <= fdr).tolist()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.drift import Watch
-from app.domain.sequential import Wealth
+from app.domain.sequential import Wealth, wager
 from workers.statistics.profile import fitted_to
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
@@ -52,11 +52,11 @@ def watch_window(
     limit = 2 * false_alarm_rows
     bets, tolerance = fitted.bets(limit=limit)
     names = [key.partition("/")[2] for key in table]
-    goes_on = list(last.columns) == names and last.value < limit and last.limit == limit
-    values = np.array(last.values) if goes_on else Wealth.of(bets).values
-    wealth = Wealth(values, last.n_rows if goes_on else 0)
+    is_fresh = last.alarmed_at is not None and last.alarmed_at == last.through
+    goes_on = list(last.columns) == names and last.limit == limit and not is_fresh
+    wealth = Wealth(np.array(last.values), last.n_rows) if goes_on else Wealth.of(bets)
     shown = {key: values for key, values in table_of(current).items() if key in table}
-    wealth = fitted.watch(shown, wealth, n_new=n_new, limit=limit)
+    wealth, _ = wager(bets, wealth, fitted.newest(shown, n_new))
     by_column = (bets.weights * wealth.values).sum(axis=1) / bets.weights.sum(axis=1)
     first = np.argsort(-by_column, kind="stable")[:N_LEADING]
     is_alarm = wealth.peak >= limit

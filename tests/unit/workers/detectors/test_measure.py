@@ -12,7 +12,7 @@ from app.domain.drift import DriftScore
 from app.domain.errors import Invalid, UnknownName
 from app.domain.registry import scan
 from workers.detectors import DEFAULTS
-from workers.detectors.measure import cauchy_combination, measure_window
+from workers.detectors.measure import measure_window
 
 scan(workers.detectors)
 
@@ -167,14 +167,6 @@ def test_an_unknown_detector_or_option_is_refused() -> None:
 def test_a_kind_without_detectors_is_not_called_drift() -> None:
     scores = measured(window(60, 1), window(60, 2), {})
     assert not any(score.drifted for score in scores.values())
-
-
-def test_cauchy_combination_listens_to_the_smallest_and_survives_a_one() -> None:
-    assert cauchy_combination([0.3]) == 0.3
-    assert cauchy_combination([1e-20, 0.9]) == pytest.approx(2e-20, rel=1e-3)
-    assert cauchy_combination([0.001, 1.0]) < 0.01
-    assert cauchy_combination([1.0, 1.0]) >= 0.9
-    assert cauchy_combination([0.0, 1.0]) < 1e-200
 
 
 def test_a_certain_trifle_lends_no_certainty_to_other_signals() -> None:

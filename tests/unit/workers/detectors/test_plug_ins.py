@@ -12,7 +12,6 @@ from app.domain.registry import scan
 from workers.detectors import detectors, resampled_p_value
 from workers.detectors.chi_square import ChiSquare
 from workers.detectors.ks import two_sample_ks
-from workers.detectors.missing import fisher_exact
 
 scan(workers.detectors)
 
@@ -42,13 +41,6 @@ def test_ks_on_ties_is_sharper_than_the_bound_that_assumes_none() -> None:
     x, y = rng.binomial(1, 0.5, 1000).astype(float), rng.binomial(1, 0.57, 500).astype(float)
     _, p_value, _ = two_sample_ks(x, y, seed=0)
     assert p_value < 0.5 * stats.ks_2samp(x, y).pvalue
-
-
-@pytest.mark.parametrize("table", [(0, 10, 500, 500), (3, 9, 60, 50), (40, 2, 100, 30)])
-def test_fisher_exact_agrees_with_scipy(table: tuple[int, int, int, int]) -> None:
-    before, after, n, m = table
-    expected = stats.fisher_exact([[before, n - before], [after, m - after]])[1]
-    assert fisher_exact((before, after), (n, m)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_two_percent_missing_against_none_is_significant_at_five_hundred_rows() -> None:

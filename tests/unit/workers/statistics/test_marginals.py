@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from app.domain.profiles import Layout
-from workers.statistics.marginals import KINDS, combined, fisher_exact, read_columns
+from workers.statistics.marginals import KINDS, cauchy_combination, fisher_exact, read_columns
 
 
 def read(reference, current):
@@ -70,12 +70,23 @@ def test_a_handful_of_values_gone_is_found_where_none_was_missing():
 
 
 def test_combining_one_p_value_gives_it_back_and_nothing_gives_one():
-    p = combined(np.array([[0.03, np.nan], [np.nan, np.nan]]), np.ones(2))
+    p = cauchy_combination(np.array([[0.03, np.nan], [np.nan, np.nan]]), np.ones(2))
 
     assert p.tolist() == pytest.approx([0.03, 1.0])
 
 
+def test_the_combination_listens_to_the_smallest_and_survives_a_one():
+    pairs = np.array([[1e-20, 0.9], [0.001, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    agreed, sure, none, certain = cauchy_combination(pairs)
+
+    assert cauchy_combination(np.array([0.3])) == pytest.approx(0.3)
+    assert agreed == pytest.approx(2e-20, rel=1e-3)
+    assert sure < 0.01
+    assert none >= 0.9
+    assert certain < 1e-200
+
+
 def test_one_sure_test_of_eight_is_not_drowned_by_the_rest():
-    p = combined(np.array([[1e-8] + [0.9] * 7]), np.ones(8))
+    p = cauchy_combination(np.array([[1e-8] + [0.9] * 7]), np.ones(8))
 
     assert p[0] < 1e-6

@@ -51,6 +51,16 @@ def test_the_bets_start_anew_after_an_alarm():
     assert quiet.alarmed_at == 200
 
 
+def test_the_bets_start_anew_after_an_alarm_that_was_looked_at_again_without_new_rows():
+    rows = np.random.default_rng(3).normal(1.0, 1.0, 200)
+    again = watched(rows, watched(rows))
+    quiet = watched(np.random.default_rng(4).normal(size=100), again, first=201)
+
+    assert again.value == 0.0
+    assert quiet.n_rows == 100
+    assert quiet.value < quiet.limit
+
+
 def test_the_bets_start_anew_when_the_columns_change():
     first = watched(np.random.default_rng(5).normal(size=200))
     other = {"numeric": {"b": REFERENCE["numeric"]["a"]}, "categorical": {}}

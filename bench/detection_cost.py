@@ -1,0 +1,164 @@
+"""What does a finding cost, beside Evidently's preset and the bare arithmetic?"""
+
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import bench.detection_data as data
+from app.domain.drift import Watch
+from bench.detection_data import Table
+from bench.detection_support import FALSE_ALARM_ROWS, FDR, by_kind
+from workers.detectors import DEFAULTS
+from workers.detectors.measure import measure_window
+from workers.statistics.watching import watch_window
+
+
+def cost_of(who: str, n: int) -> dict[str, float]:
+    """Return CPU seconds and memory (MB) of one finding over 50 columns, in this process."""
+    generator = np.random.default_rng(0)
+    reference, current = (data.mixture(n, 50, generator) for _ in range(2))
+    once = {"upkeep": _ours, "limit": _limit, "evidently": _evidently}[who](reference, current)
+    if who != "evidently":
+        once()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = []
+    for _ in range(1 if who == "evidently" else 7):
+        started = time.process_time()
+        once()
+        seconds.append(time.process_time() - started)
+    rise = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"cpu_seconds": float(np.median(seconds)), "memory_mb": rise / 1024}
+
+
+def _ours(reference: Table, current: Table) -> Callable[[], object]:
+    before = by_kind(reference)
+    sequences = range(1, data.n_rows(current) + 1)
+    measure_window(
+        before, by_kind(data.rows_of(current, np.arange(100))), DEFAULTS, fdr=FDR, seed=0
+    )
+    watch_window(
+        before, by_kind(current), Watch(), sequences=[1], false_alarm_rows=FALSE_ALARM_ROWS
+    )  # fits what a version's reference is fitted to once
+
+    def once() -> object:
+        fresh = {name: values.copy() for name, values in current.items()}
+        window = by_kind(fresh)
+        scores = measure_window(before, window, DEFAULTS, fdr=FDR, seed=0)
+        return scores, watch_window(
+            before, window, Watch(), sequences=sequences, false_alarm_rows=FALSE_ALARM_ROWS
+        )
+
+    return once
+
+
+def _limit(reference: Table, current: Table) -> Callable[[], object]:
+    """Return the bare arithmetic: bin, count, KS, Wasserstein, PSI, Jensen-Shannon, chi-square."""
+    edges = {
+        name: np.quantile(values, np.linspace(0, 1, 257)[1:-1])
+        for name, values in reference.items()
+        if values.dtype != object
+    }
+    levels = {
+        name: {level: i for i, level in enumerate(sorted(set(values)))}
+        for name, values in reference.items()
+        if values.dtype == object
+    }
+
+    def counts(table: Table) -> dict[str, NDArray[np.float64]]:
+        binned = {}
+        for name, values in table.items():
+            if name in edges:
+                codes = edges[name].searchsorted(values)
+                binned[name] = np.bincount(codes, minlength=256).astype(np.float64)
+            else:
+                codes = np.array([levels[name].get(v, len(levels[name])) for v in values.tolist()])
+                binned[name] = np.bincount(codes, minlength=len(levels[name]) + 1).astype(float)
+        return binned
+
+    fitted = counts(reference)
+
+    def once() -> object:
+        answers = []
+        for name, now in counts(current).items():
+            p, q = fitted[name] / fitted[name].sum(), now / now.sum()
+            gap = np.cumsum(p) - np.cumsum(q)
+            safe_p, safe_q = np.maximum(p, 1e-4), np.maximum(q, 1e-4)
+            mean = (safe_p + safe_q) / 2
+            answers.append(
+                (
+                    np.abs(gap).max(),
+                    np.abs(gap).sum(),
+                    ((safe_p - safe_q) * np.log(safe_p / safe_q)).sum(),
+                    (safe_p * np.log(safe_p / mean) + safe_q * np.log(safe_q / mean)).sum(),
+                    ((now - p * now.sum()) ** 2 / np.maximum(p * now.sum(), 1e-9)).sum(),
+                )
+            )
+        return answers
+
+    return once
+
+
+def _evidently(reference: Table, current: Table) -> Callable[[], object]:
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evidently = importlib.import_module("evidently")
+        presets = importlib.import_module("evidently.presets")
+        pandas = importlib.import_module("pandas")
+
+    before, after = pandas.DataFrame(reference), pandas.DataFrame(current)
+
+    def once() -> object:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return evidently.Report([presets.DataDriftPreset()]).run(after, before).dict()
+
+    return once
+
+
+def cost(_: Path | None, quick: bool) -> list[dict[str, Any]]:
+    """Measure each in a process of its own."""
+    rows = []
+    for n in (1000, 10_000) if quick else (1000, 10_000, 100_000):
+        row: dict[str, Any] = {"rows": n, "columns": 50}
+        for who in ("upkeep", "limit", "evidently"):
+            answer = subprocess.run(  # ourselves
+                [sys.executable, "-m", "bench.detection_cost", who, str(n)],
+                check=True,
+                capture_output=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            row |= {f"{who}_{k}": v for k, v in json.loads(answer.stdout).items()}
+        row["evidently_over_upkeep"] = row["evidently_cpu_seconds"] / row["upkeep_cpu_seconds"]
+        row["upkeep_over_limit"] = row["upkeep_cpu_seconds"] / row["limit_cpu_seconds"]
+        rows.append(row)
+    rows.append({"multivariate": "classifier and MMD, 384-d, 1000 against 500", **_multivariate()})
+    return rows
+
+
+def _multivariate() -> dict[str, float]:
+    generator = np.random.default_rng(0)
+    before, after = generator.normal(size=(1000, 384)), generator.normal(size=(500, 384))
+    spent = []
+    for _ in range(3):
+        started = time.process_time()
+        measure_window(
+            {"embedding": {"e": before}}, {"embedding": {"e": after}}, DEFAULTS, fdr=FDR, seed=0
+        )
+        spent.append(time.process_time() - started)
+    return {"upkeep_cpu_seconds": float(np.median(spent))}
+
+
+if __name__ == "__main__":
+    print(json.dumps(cost_of(sys.argv[1], int(sys.argv[2]))))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +261,37 @@ def test_what_no_retry_mends_is_told_in_error_json(
     assert said in outcome.error["detail"]
     assert json.loads((directory / "error.json").read_text()) == outcome.error
     assert lines[-1]["phase"] == "error"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, with room for the order and its rows but for no checkpoint."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_says_so(tmp_path: Path, small_disk: Path) -> None:
+    order_of = json.loads((image_job(tmp_path / "job") / "job.json").read_text())
+    directory = small_disk / "job"
+    directory.mkdir()
+    order_of["output"] = str(directory / "output")
+    (directory / "job.json").write_text(json.dumps(order_of))
+    outcome, _ = run(directory)
+    assert (outcome.kind, outcome.exit_code) == ("failed", 1)
+    assert outcome.error is not None
+    assert outcome.error["type"] == "/problems/disk-full"
+    assert "free some and retrain" in outcome.error["detail"]
+    assert not list(directory.glob("ckpt-[0-9]*")) or checkpoints.latest(directory) is not None
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from app.services.ports import UnitOfWork
 from app.services.snapshots import Snapshot, snapshot_of
 from app.services.training import problem
 from workers.jobs.context import Context, current, kept_alive, now
+from workers.training.errors import NO_SPACE, OutOfSpace
 from workers.training.supervise import Outcome, StopReason, run_process
 
 log = structlog.get_logger()
@@ -55,8 +56,15 @@ def train(run_id: str) -> None:
         log.warning("training_run.interrupted", run_id=run_id, detail=str(error))
     except Exception as error:  # a run must end, and the worker must outlive it
         log.exception("training_run.failed", run_id=run_id)
-        detail = str(error) if isinstance(error, UpkeepError | OSError) else repr(error)
-        ended(work, lease, RunEvent.FAILED, problem("training-failed", detail))
+        ended(work, lease, RunEvent.FAILED, problem_of(error))
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """Return what a run says of an error that its worker met around the training process."""
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return OutOfSpace(f"no space left ({error}); free some and retrain").as_problem()
+    detail = str(error) if isinstance(error, UpkeepError | OSError) else repr(error)
+    return problem("training-failed", detail)
 
 
 def ended(

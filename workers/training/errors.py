@@ -1,8 +1,12 @@
 """What can stop a training run for a reason its owner can mend?"""
 
-from typing import Any, ClassVar
+import errno
+from typing import Any, ClassVar, Final
 
 from app.domain.errors import Invalid
+
+NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says when the disk, or the part of it that one may use, is full."""
 
 
 class TrainingError(Invalid):

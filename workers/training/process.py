@@ -7,7 +7,6 @@ process holds the job; anything else is a crash.
 
 import argparse
 import ctypes
-import errno
 import fcntl
 import importlib
 import os
@@ -22,7 +21,7 @@ import torch
 
 from app.domain.errors import UpkeepError
 from app.domain.registry import scan
-from workers.training.errors import OutOfMemory, OutOfSpace, RecipeError, TrainingError
+from workers.training.errors import NO_SPACE, OutOfMemory, OutOfSpace, RecipeError, TrainingError
 from workers.training.files import write_json
 from workers.training.job import (
     ERROR,
@@ -41,7 +40,6 @@ from workers.training.task_type import TaskType
 PLUG_INS = "workers.task_types"
 """Named, not imported: this layer must load without them, and the process is where they meet."""
 PR_SET_PDEATHSIG = 1
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def die_with(parent: int) -> None:

@@ -3,17 +3,13 @@
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
 from alembic import command
 from alembic.config import Config
 
-from app import scheduler
-from app.adapters.logs import configure_logs
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.config import Settings
 from app.embedded.home import state_home
@@ -121,13 +117,8 @@ def run_worker(args: argparse.Namespace) -> int:
 
 
 def run_scheduler(args: argparse.Namespace) -> int:
-    """Find due work and relay it until a signal."""
-    settings, stopping = Settings(), threading.Event()
-    configure_logs(settings.log_format)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    scheduler.run(settings, stopping)
-    return 0
+    """Become a scheduler; the other commands need not load what that loads."""
+    os.execv(sys.executable, [sys.executable, "-m", "app.scheduler"])  # noqa: S606  our own program
 
 
 def run_audit(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What runs when: due checks, schedules, lost runs, and the outbox, in one small loop."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import structlog
 import app.gates
 import app.triggers
 from app.adapters import queue
+from app.adapters.logs import configure_logs
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.config import Settings
 from app.domain.errors import Unavailable
@@ -72,3 +74,16 @@ def _attempt(step: Callable[[], object]) -> None:
         log.warning("scheduler.waiting", detail=str(error))
     except Exception:  # the loop must outlive it
         log.exception("scheduler.step_failed")
+
+
+def main() -> None:
+    """Find due work and relay it until a signal."""
+    settings, stopping = Settings(), threading.Event()
+    configure_logs(settings.log_format)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    run(settings, stopping)
+
+
+if __name__ == "__main__":
+    main()

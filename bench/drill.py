@@ -204,7 +204,7 @@ WORDS = {
     "process": ("workers.training.process",),
     "worker": ("workers.main:celery", "training"),
     "api": ("uvicorn", "app.main:create_app"),
-    "scheduler": ("upkeep", "scheduler"),
+    "scheduler": ("app.scheduler",),
 }
 KINDS = (*WORDS, "redis", "flush")
 

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.domain.models import MaintainedModel
 from app.domain.observations import Label
+from app.services.observations import label_lags
 from bench.ingest_support import (
     ARROW,
     JSON,
@@ -132,6 +133,9 @@ def read(size: Size) -> None:
         size.note("window as columns, ms", 1e3 * (time.perf_counter() - started))
         assert set(columns.inputs) == set(NAMES)
         assert columns.sequences[-1] == window[-1].sequence
+        started = time.perf_counter()
+        label_lags(work, model_id, now=datetime.now(UTC))
+        size.note("label lag, ms", 1e3 * (time.perf_counter() - started))
 
 
 def write(size: Size, generator: np.random.Generator, n_batches: int, *, random_ids: bool) -> None:

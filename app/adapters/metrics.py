@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from app.domain.label_lag import LabelLag
+from app.services.observations import label_lags
 from app.services.ports import UnitOfWork
 
 requests = Counter("upkeep_http_requests", "Requests answered.", ["method", "route", "status"])
@@ -17,6 +19,14 @@ champion_age = Gauge("upkeep_champion_age_seconds", "Since the champion took ove
 finding = Gauge("upkeep_drift_finding", "1 for the newest finding.", ["model", "finding"])
 drift_score = Gauge("upkeep_drift_q_value", "Newest q-value.", ["model", "feature"])
 drift_effect = Gauge("upkeep_drift_effect_ratio", "Newest effect size.", ["model", "feature"])
+label_lag = Gauge(
+    "upkeep_label_lag_seconds",
+    "From an observation to its label, of the labels that come.",
+    ["model", "quantile"],
+)
+label_coverage = Gauge(
+    "upkeep_label_coverage_ratio", "Labelled, of the observations older than that.", ["model"]
+)
 accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
 runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state"])
 run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
@@ -38,7 +48,10 @@ ALIVE_SECONDS = 20.0
 def refresh(work: UnitOfWork) -> None:
     """Set every gauge from the database, in an open transaction."""
     now = datetime.now(UTC)
-    for gauge in (finding, drift_score, drift_effect, runs, decisions, processes, run_progress):
+    for gauge in (
+        finding, drift_score, drift_effect, runs, decisions, processes, run_progress,
+        label_lag, label_coverage,
+    ):  # fmt: skip
         gauge.clear()
     queue_depth.set(work.outbox.n_waiting())
     for process in work.plugins.alive(seconds=ALIVE_SECONDS):
@@ -57,8 +70,17 @@ def refresh(work: UnitOfWork) -> None:
             runs.labels(model, state).set(n)
         for outcome, n in (item["decisions"] or {}).items():
             decisions.labels(model, outcome).set(n)
+        _refresh_labels(model, label_lags(work, item["id"], now=now)[0])
         _refresh_run(model, item)
         _refresh_report(model, item)
+
+
+def _refresh_labels(model: str, lag: LabelLag) -> None:
+    for quantile, seconds in (("0.5", lag.p50_seconds), ("0.95", lag.p95_seconds)):
+        if seconds is not None:
+            label_lag.labels(model, quantile).set(seconds)
+    if lag.coverage is not None:
+        label_coverage.labels(model).set(lag.coverage)
 
 
 def _refresh_run(model: str, item: dict[str, object]) -> None:

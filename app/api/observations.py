@@ -18,7 +18,14 @@ from app.api.context import (
     listing,
     now,
 )
-from app.api.schemas import Answer, DatasetAnswer, IngestAnswer, LabelsAnswer, Listing
+from app.api.schemas import (
+    Answer,
+    DatasetAnswer,
+    IngestAnswer,
+    LabelLagAnswer,
+    LabelsAnswer,
+    Listing,
+)
 from app.domain.observations import Rejected
 from app.services import datasets, observations, tables
 from app.services.documents import document
@@ -78,6 +85,18 @@ async def log_labels(
         )
 
     return await in_thread(store)
+
+
+@router.get("/label-lag", response_model=LabelLagAnswer)
+def get_label_lag(name: str, actor: Reader, work: Work) -> JSONResponse:
+    """Return how long labels take to come, and what share of the rows old enough has one.
+
+    Of the newest rows and a sparser sample of those before; over all versions, and by version.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        overall, *by_version = observations.label_lags(work, model.id, now=now())
+    return answer({**document(overall), "by_version": by_version})
 
 
 @router.get("/observations/{observation_id}", response_model=Answer)

@@ -210,6 +210,22 @@ class LabelsAnswer(Answer):
     rejected: list[RejectedRow]
 
 
+class LabelLagAnswer(Answer):
+    """How long labels take, in seconds from an observation's time, and how many come at all."""
+
+    n: int
+    n_labelled: int
+    p50_seconds: float | None
+    p95_seconds: float | None
+    is_settled: bool
+    n_due: int
+    n_due_labelled: int
+    coverage: float | None
+    coverage_lower: float | None
+    coverage_upper: float | None
+    by_version: list[dict[str, Any]]
+
+
 class DatasetAnswer(Answer):
     """An uploaded dataset."""
 

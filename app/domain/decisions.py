@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from app.domain.drift import Finding
+from app.domain.label_lag import LabelLag
 from app.domain.performance import PerformanceEvidence
 from app.domain.policies import Policy
 
@@ -37,6 +38,9 @@ class Situation:
         n_labels: labelled observations that the champion answered.
         n_labels_since_drift: labelled rows of the window that arrived since the drift that stands
             began; None while none stands, or where nobody counted.
+        drift_began_at: time of the first row of the drift that stands; None while none stands.
+        label_lag: how long labels take, and what share of the rows old enough has one: the
+            champion's, or the model's where the champion's own rows do not tell yet.
         n_new_labels: labelled observations that no run has been started on yet.
         n_training_rows: rows in the champion's training snapshot.
         regret: avoidable errors of the champion since it took over: labelled answers times the
@@ -56,6 +60,8 @@ class Situation:
     champion_age_seconds: float | None = None
     n_labels: int = 0
     n_labels_since_drift: int | None = None
+    drift_began_at: datetime | None = None
+    label_lag: LabelLag | None = None
     n_new_labels: int = 0
     n_training_rows: int = 0
     regret: float = 0.0
@@ -73,6 +79,7 @@ class Signal:
     Attributes:
         fired: it asks for a retrain.
         waits: it would, but something it needs (labels, say) has not come yet.
+        waits_until: when that should have come; None where nobody knows.
         reason: in words, with the numbers.
     """
 
@@ -80,6 +87,7 @@ class Signal:
     fired: bool
     reason: str
     waits: bool = False
+    waits_until: datetime | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -101,7 +109,8 @@ class Decision:
 
     Attributes:
         trigger: the one that fired; None when none did.
-        defer_until: earliest time at which the same evidence may start a run, when known.
+        defer_until: earliest time at which the same evidence may start a run, or when what a
+            trigger waits for should have come; None where nobody knows.
     """
 
     outcome: Outcome
@@ -122,7 +131,8 @@ def decide(situation: Situation, signals: Sequence[Signal], policy: Policy) -> D
         waiting = [signal for signal in signals if signal.waits]
         reason = "; ".join(signal.reason for signal in (waiting or signals))
         outcome = Outcome.DEFER if waiting else Outcome.SKIP
-        return Decision(outcome, reason or "no trigger is configured", None, signals)
+        until = min((s.waits_until for s in waiting if s.waits_until is not None), default=None)
+        return Decision(outcome, reason or "no trigger is configured", None, signals, until)
     first = fired[0]
     held = _held_back(situation, first, policy)
     if held is not None:
@@ -170,9 +180,18 @@ def _too_little_to_learn(situation: Situation, policy: Policy) -> str | None:
     return None
 
 
+def no_fall_in_words(labelled: PerformanceEvidence) -> str:
+    """Return what labels say that prove no fall: no more than their interval does."""
+    claim = "accuracy holds" if labelled.holds else "no fall of accuracy is proved"
+    return f"{claim}: {in_words(labelled)}"
+
+
 def in_words(labelled: PerformanceEvidence) -> str:
     """Return what the labels say of accuracy, with its numbers."""
-    text = f"accuracy {labelled.accuracy or 0:.3f} over {labelled.n} labelled answers"
+    text = f"accuracy {labelled.accuracy or 0:.3f}"
+    if labelled.lower is not None and labelled.upper is not None:
+        text += f" [{labelled.lower:.3f}, {labelled.upper:.3f}]"
+    text += f" over {labelled.n} labelled answers"
     if labelled.accuracy_since is not None and labelled.n_since >= MINIMUM_SPAN:
         text += f", {labelled.accuracy_since:.3f} over the last {labelled.n_since}"
     now, most = (

@@ -27,6 +27,8 @@ class PerformanceEvidence:
         lower_since: lower bound of the accuracy since then.
         upper_since: upper bound; both hold together with probability 1 - alpha at this n,
             whichever answer the change was placed at.
+        lower: lower bound of the accuracy of all of them; None without any.
+        upper: upper bound; both hold however often one looks, if accuracy is steady.
     """
 
     n: int
@@ -39,6 +41,13 @@ class PerformanceEvidence:
     accuracy_since: float | None
     lower_since: float | None
     upper_since: float | None
+    lower: float | None = None
+    upper: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the labels prove that accuracy is not under the floor, by the interval."""
+        return self.lower is not None and self.lower >= self.floor
 
     @property
     def e_value(self) -> float:
@@ -98,9 +107,10 @@ def watch_accuracy(
     if not len(alternatives) and floor > 0:
         alternatives = np.array([floor / 2])
     accuracy = float(answers.mean()) if n else None
+    bounds = anytime_interval(int(answers.sum()), n, alpha) if n else (None, None)
     if not n or not len(alternatives):
         return PerformanceEvidence(
-            n, accuracy, floor, -math.inf, -math.inf, None, 0, None, None, None
+            n, accuracy, floor, -math.inf, -math.inf, None, 0, None, None, None, *bounds
         )
     if_right = np.log(alternatives / floor)[:, None]
     if_wrong = np.log((1 - alternatives) / (1 - floor))[:, None]
@@ -128,6 +138,8 @@ def watch_accuracy(
         accuracy_since=right / len(since) if found else None,
         lower_since=lower,
         upper_since=upper,
+        lower=bounds[0],
+        upper=bounds[1],
     )
 
 
@@ -148,10 +160,29 @@ def confidence_sequence(
     n = np.arange(1, len(answers) + 1)
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, len(answers) + 2)))])
     right = np.cumsum(answers)
-    wrong = n - right
-    mixture = log_factorial[right] + log_factorial[wrong] - log_factorial[n + 1]  # (n,)
-    limit = mixture + math.log(alpha)  # the likelihood within the bounds exceeds this
-    mean = right / n
+    mixture = log_factorial[right] + log_factorial[n - right] - log_factorial[n + 1]  # (n,)
+    return _bounds(right, n, mixture + math.log(alpha))
+
+
+def anytime_interval(n_correct: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Return the newest bounds of a `confidence_sequence`, from counts alone.
+
+    Args:
+        n_correct: right answers.
+        n: answers, at least one.
+        alpha: one minus the coverage, in (0, 1).
+    """
+    log_mixture = math.lgamma(n_correct + 1) + math.lgamma(n - n_correct + 1) - math.lgamma(n + 2)
+    limit = np.array([log_mixture + math.log(alpha)])
+    lower, upper = _bounds(np.array([n_correct]), np.array([n]), limit)
+    return float(lower[0]), float(upper[0])
+
+
+def _bounds(
+    right: NDArray[np.int64], n: NDArray[np.int64], limit: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the accuracies, (n,) and (n,), between which the log likelihood exceeds a limit."""
+    wrong, mean = n - right, right / n
 
     def likelihood(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -167,9 +198,8 @@ def confidence_sequence(
             inside, far = np.where(within, middle, inside), np.where(within, far, middle)
         return far
 
-    zeros, ones = np.zeros(len(answers)), np.ones(len(answers))
-    lower = np.where(right == 0, 0.0, bound(zeros))
-    upper = np.where(wrong == 0, 1.0, bound(ones))
+    lower = np.where(right == 0, 0.0, bound(np.zeros(len(n))))
+    upper = np.where(wrong == 0, 1.0, bound(np.ones(len(n))))
     return lower, upper
 
 

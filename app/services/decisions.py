@@ -13,6 +13,7 @@ from app.domain.policies import Policy
 from app.domain.training import TrainingRun
 from app.services import training
 from app.services.documents import document
+from app.services.observations import expected_lag
 from app.services.policies import read_policy
 from app.services.ports import Actor, UnitOfWork
 from app.triggers import triggers
@@ -26,6 +27,7 @@ def gather(
     finding: Finding | None = None,
     drifted: tuple[str, ...] = (),
     n_labels_since_drift: int | None = None,
+    drift_began_after: int | None = None,
     performance: PerformanceEvidence | None = None,
     yardstick: float | None = None,
     request: str | None = None,
@@ -43,6 +45,10 @@ def gather(
         finding=finding,
         drifted=drifted,
         n_labels_since_drift=n_labels_since_drift,
+        drift_began_at=None
+        if drift_began_after is None
+        else work.observations.seen_after(model.id, drift_began_after),
+        label_lag=expected_lag(work, model.id, champion.number if champion else None, now),
         performance=performance,
         champion_age_seconds=(now - champion.state_since).total_seconds() if champion else None,
         n_labels=performance.n if performance else 0,

@@ -250,6 +250,7 @@ def finish(
             finding=finding,
             drifted=drifted,
             n_labels_since_drift=window.n_labels_after(watch.began_after),
+            drift_began_after=watch.began_after,
             performance=performance,
             yardstick=window.accepted[0] if window.accepted else None,
         )
@@ -258,7 +259,7 @@ def finish(
             window.model.id,
             through=window.through[0],
             labels_through=window.through[1],
-            recheck_at=decision.defer_until,
+            recheck_at=decision.defer_until if decision.trigger else None,
         )
         work.checks.complete(lease, report_id=report_id, decision_id=decision_id)
     return report_id, decision_id

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import pyarrow as pa
 
 from app.domain.errors import Fault, Invalid
+from app.domain.label_lag import LabelLag, measure_lag
 from app.domain.observations import Ingested, Intake, Label, Rejected
 from app.services import tables
 from app.services.arrow_columns import sort_table
@@ -101,6 +103,30 @@ def add_labels(
     rejected = sorted([*rejected, *unknown], key=lambda row: row.index)
     _refuse_if_nothing_is_left(rejected, len(rows))
     return Ingested(changed, len(rows) - len(rejected) - changed, rejected)
+
+
+def label_lags(work: UnitOfWork, model_id: UUID, *, now: datetime) -> Sequence[LabelLag]:
+    """Return how long labels take: over all versions, then by version, the newest first.
+
+    In an open transaction; of a bounded sample, so that it costs the same however many rows.
+    """
+    waits = work.observations.waits(model_id, now=now)
+    numbers = sorted({int(number) for number in waits.versions if number}, reverse=True)
+    return [
+        measure_lag(waits.ages, waits.lags),
+        *(
+            measure_lag(waits.ages[its], waits.lags[its], version=number)
+            for number in numbers
+            for its in [waits.versions == number]
+        ),
+    ]
+
+
+def expected_lag(work: UnitOfWork, model_id: UUID, version: int | None, now: datetime) -> LabelLag:
+    """Return how long a version's labels take; the model's, where its own do not tell yet."""
+    overall, *others = label_lags(work, model_id, now=now)
+    own = next((lag for lag in others if lag.version == version), overall)
+    return own if own.is_settled and own.n_due else overall
 
 
 def prepare_days(work: UnitOfWork, *, now: datetime) -> None:

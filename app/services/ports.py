@@ -8,6 +8,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.domain.drift import Watch
 from app.domain.models import MaintainedModel
 from app.domain.observations import Intake, Label, Observation, Rejected
@@ -82,6 +85,21 @@ class Plugin:
     version: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LabelWaits:
+    """A sample of observations: how old each is, and how long its first label took.
+
+    Attributes:
+        versions: (n,) number of the version that answered; 0 where unknown.
+        ages: (n,) seconds since its time.
+        lags: (n,) seconds from its time to its first label's arrival; NaN where none has come.
+    """
+
+    versions: NDArray[np.int64]
+    ages: NDArray[np.float64]
+    lags: NDArray[np.float64]
+
+
 class Models(Protocol):
     """Maintained models and their policies."""
 
@@ -141,6 +159,8 @@ class Observations(Protocol):
     def n_labelled(self, model_id: UUID, *, after_label: int) -> int: ...
     def n_classes(self, model_id: UUID) -> int: ...
     def timeline(self, model_id: UUID, *, bucket: int) -> Sequence[Json]: ...
+    def waits(self, model_id: UUID, *, now: datetime) -> LabelWaits: ...
+    def seen_after(self, model_id: UUID, sequence: int) -> datetime | None: ...
     def prepare_days(self, today: date, *, ahead: int) -> None: ...
     def drop_before(self, day: date) -> int: ...
 

@@ -1,10 +1,12 @@
 """Retrain when the inputs or answers drifted and labelled accuracy agrees that it hurts."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
-from app.domain.decisions import Signal, Situation, in_words
+from app.domain.decisions import Signal, Situation, in_words, no_fall_in_words
 from app.domain.drift import Finding
+from app.domain.label_lag import lag_in_words
 from app.domain.policies import Policy
 from app.triggers import triggers
 
@@ -43,19 +45,28 @@ class Drift:
             return Signal(
                 "drift",
                 False,
-                f"drift in {named}, but accuracy holds: {in_words(labelled)}",
+                f"drift in {named}, but {no_fall_in_words(labelled)}",
                 values=values,
             )
         return Signal("drift", True, f"drift in {named}, and {in_words(labelled)}", values=values)
 
 
 def _waiting(situation: Situation, n_labels: int, needed: int) -> Signal:
-    """Return the signal of drift that nobody can judge yet."""
+    """Return the signal of drift that nobody can judge yet, and until when it waits.
+
+    That is when 95 % of the labels that come should be there for the rows the drift began with.
+    """
+    lag, until, when = situation.label_lag, None, ""
+    if situation.drift_began_at and lag and lag.is_settled and lag.p95_seconds is not None:
+        due = situation.drift_began_at + timedelta(seconds=lag.p95_seconds)
+        until = due if due > situation.now else None
+        when = f", {'until' if until else 'overdue since'} {due.isoformat(timespec='seconds')}"
     return Signal(
         "drift",
         False,
         f"drift in {', '.join(situation.drifted)}; waiting for labels of these rows to tell "
-        f"whether it hurts ({n_labels} of {needed})",
+        f"whether it hurts ({n_labels} of {needed}){when}; {lag_in_words(lag)}",
         waits=True,
+        waits_until=until,
         values={"drifted": list(situation.drifted), "n_labels": n_labels},
     )

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.decisions import Signal, Situation, in_words
+from app.domain.decisions import Signal, Situation, in_words, no_fall_in_words
+from app.domain.label_lag import coverage_in_words, lag_in_words
 from app.domain.policies import Policy
 from app.triggers import triggers
 
@@ -20,11 +21,11 @@ class Performance:
         labelled, rules = situation.performance, policy.performance
         if labelled is None or labelled.n < rules.minimum_labels:
             have = 0 if labelled is None else labelled.n
-            return Signal(
-                "performance", False, f"{have} labelled answers of {rules.minimum_labels} needed"
-            )
+            lacking = f"{have} labelled answers of {rules.minimum_labels} needed"
+            return Signal("performance", False, f"{lacking}; {lag_in_words(situation.label_lag)}")
         needed = rules.average_run_length
         values = {"log_e_value_max": labelled.log_e_value_max, "needed": needed}
         fired = labelled.is_decayed(needed)
-        prefix = "" if fired else "accuracy holds: "
-        return Signal("performance", fired, prefix + in_words(labelled), values=values)
+        reason = in_words(labelled) if fired else no_fall_in_words(labelled)
+        reason += f"; {coverage_in_words(situation.label_lag)}"
+        return Signal("performance", fired, reason, values=values)

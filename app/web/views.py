@@ -1,7 +1,7 @@
 """What the pages tell, gathered from the ports: all models, and one model's story."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from app.domain.identity import content_hash
 from app.domain.models import MaintainedModel
 from app.domain.training import RunState, TrainingRun
 from app.domain.versions import ModelVersion, Transition, VersionState
-from app.services import versions
+from app.services import observations, versions
 from app.services.documents import document
 from app.services.ports import Actor, Json, Listed, Page, UnitOfWork
 from app.web.chart import Chart, Happening, bucket_size, draw, sequence_at
@@ -178,6 +178,9 @@ def story(
             "champion": champion,
             "watch": watch,
             "performance": performance,
+            "label_lag": observations.expected_lag(
+                work, model.id, champion.number if champion else None, datetime.now(UTC)
+            ),
             "report": newest,
             "is_report_current": _of_champion(newest, champion) is not None,
             "scores": ranked(newest["scores"]) if newest else [],

@@ -84,7 +84,7 @@ FROM models m WHERE m.id = :model_id
 
 
 _OVERVIEW = text("""
-SELECT m.name, m.last_checked_at,
+SELECT m.id, m.name, m.last_checked_at,
   (SELECT count(*) FROM observations o WHERE o.model_id = m.id) AS n_observations,
   (SELECT count(*) FROM observations o
     WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS n_labels,

@@ -1,7 +1,7 @@
 """Inference records and their labels."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments, writing
 from app.adapters.postgres.column_reads import columns_of
+from app.adapters.postgres.label_lags import waits_of
 from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import LabelRow, ModelRow, ObservationRow, QuarantinedRow
 from app.adapters.postgres.segments import Address
@@ -18,7 +19,7 @@ from app.domain.errors import NotFound
 from app.domain.observations import Label, Observation, Rejected
 from app.services.batches import Batch, Columns, inputs_of, scores_of
 from app.services.documents import document
-from app.services.ports import Example, Json, Listed, Page
+from app.services.ports import Example, Json, LabelWaits, Listed, Page
 
 # The subquery with LIMIT keeps the look-up what it is, one descent of the primary key for an id,
 # whatever the planner believes about a model it has no statistics of.
@@ -313,6 +314,19 @@ class PostgresObservations:
             }
             for row in self._session.execute(_TIMELINE, parameters)
         ]
+
+    def waits(self, model_id: UUID, *, now: datetime) -> LabelWaits:
+        """Return how long a bounded sample of rows waited for their labels, or still does."""
+        return waits_of(self._session, model_id, now=now)
+
+    def seen_after(self, model_id: UUID, sequence: int) -> datetime | None:
+        """Return the time of the first row that arrived after one; None where none did."""
+        return self._session.scalar(
+            select(ObservationRow.observed_at)
+            .where(ObservationRow.model_id == model_id, ObservationRow.sequence > sequence)
+            .order_by(ObservationRow.sequence)
+            .limit(1)
+        )
 
     def prepare_days(self, today: date, *, ahead: int) -> None:
         segments.prepare_days(self._session, today, ahead=ahead)

@@ -29,7 +29,7 @@ CALM = Situation(
 
 
 def performance(log_e: float, *, n: int = 500) -> PerformanceEvidence:
-    return PerformanceEvidence(n, 0.7, 0.9, log_e, log_e, 100, 400, 0.6, 0.5, 0.7)
+    return PerformanceEvidence(n, 0.7, 0.9, log_e, log_e, 100, 400, 0.6, 0.5, 0.7, 0.91, 0.95)
 
 
 HOLDS, SUSPECT, FALLEN = performance(0.0), performance(8.0), performance(20.0)

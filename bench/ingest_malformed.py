@@ -10,6 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -32,9 +33,13 @@ FIELDS = (
     ContractField("kind", FieldType.CATEGORY, is_required=False, categories=("x", "y")),
     ContractField("note", FieldType.TEXT, is_required=False, maximum_length=20),
     ContractField("is_new", FieldType.BOOLEAN, is_required=False),
+    ContractField("since", FieldType.DATETIME, is_required=False, minimum=0.0, maximum=4e9),
+    ContractField("vector", FieldType.EMBEDDING, is_required=False, dimension=2),
 )
 KEYS = ("id", "at", "prediction", "scores", "version", "shadow", "label", "inputs")
 NAMES = tuple(field.name for field in FIELDS)
+
+CENTRAL = timezone(timedelta(hours=1))
 
 values = st.recursive(
     st.none()
@@ -49,12 +54,22 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
+finite: Any = {"allow_nan": False, "allow_infinity": False}
+two: Any = {"min_size": 2, "max_size": 2}
+times = st.builds(
+    lambda seconds, zone: datetime.fromtimestamp(seconds, zone).isoformat(),
+    st.integers(1, 3 * 10**9) | st.floats(1, 3e9),
+    st.sampled_from([UTC, CENTRAL]),
+) | st.sampled_from(["2026-01-31T12:00:00Z", "2026-01-31 12:00+0200"])
 good_inputs = st.fixed_dictionaries(
     {"age": st.integers(0, 150) | st.floats(0, 150)},
     optional={
         "kind": st.sampled_from(["x", "y"]),
         "note": st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20),
         "is_new": st.booleans(),
+        "since": times,
+        "vector": st.lists(st.integers(-9, 9) | st.floats(width=32, **finite), **two)
+        | st.lists(st.floats(-1e30, 1e30), **two),
     },
 )
 good_rows = st.fixed_dictionaries(
@@ -96,7 +111,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
     """Draw a table of the fields that count, each of any type, or of the right ones."""
     n = draw(st.integers(0, 6))
     found: dict[str, pa.Array] = {}
-    usual = {"id": "string", "age": "double", "prediction": "string", "label": "string"}
+    usual = {"id": "string", "age": "double", "since": "timestamp[us]", "vector": "double"}
     for name in draw(st.sets(st.sampled_from([*KEYS, *NAMES, "?"]), max_size=6)) | {"id", "age"}:
         kind = draw(st.just(usual.get(name, "string")) | st.sampled_from(sorted(columns)))
         item = columns[kind] if kind == "null" else columns[kind] | st.none()
@@ -106,9 +121,13 @@ def tables(draw: st.DrawFn) -> pa.Table:
         shape = draw(st.sampled_from(["plain", "plain", "plain", "dictionary", "list", "struct"]))
         if shape == "dictionary" and kind in {"string", "int64"}:
             array = array.dictionary_encode()
-        elif shape == "list":
-            lists = [[value] for value in array.to_pylist()] if safe(kind) else [[]] * n
-            array = pa.array(lists, pa.list_(array.type))
+        elif shape == "list" or (name == "vector" and kind in {"double", "float", "int64"}):
+            width = draw(st.sampled_from([1, 2, 2, 2]))
+            lists = [[value] * width for value in array.to_pylist()] if safe(kind) else [[]] * n
+            kind_of_list = draw(st.sampled_from([pa.list_, pa.large_list]))(array.type)
+            if lists and safe(kind) and draw(st.booleans()):
+                kind_of_list = pa.list_(array.type, width)
+            array = pa.array(lists, kind_of_list)
         elif shape == "struct":
             array = pa.StructArray.from_arrays([array], [draw(st.sampled_from([*NAMES, *LABELS]))])
         found[name] = array

@@ -6,9 +6,17 @@ from fastapi import APIRouter, Body
 from fastapi.responses import JSONResponse
 
 from app.api.context import Operator, Paged, Reader, Work, answer, listing, now
-from app.api.schemas import Document, Listing, ModelAnswer, NewModelBody, PolicyAnswer, ReasonBody
+from app.api.schemas import (
+    Document,
+    FieldBody,
+    Listing,
+    ModelAnswer,
+    NewModelBody,
+    PolicyAnswer,
+    ReasonBody,
+)
 from app.domain.models import MaintainedModel, Objective
-from app.domain.observations import ContractField, FieldType
+from app.domain.observations import ContractField, FieldType, time_text
 from app.gates import gates
 from app.services import models
 from app.services.ports import Json, UnitOfWork
@@ -26,20 +34,7 @@ def shown(work: UnitOfWork, model: MaintainedModel) -> Json:
         "task_type": model.task_type,
         "base_model": model.base_model,
         "labels": model.labels,
-        "input_contract": {
-            "fields": [
-                {
-                    "name": field.name,
-                    "type": field.type,
-                    "required": field.is_required,
-                    "min": field.minimum,
-                    "max": field.maximum,
-                    "categories": field.categories,
-                    "max_length": field.maximum_length,
-                }
-                for field in model.contract.fields
-            ]
-        },
+        "input_contract": {"fields": [_field(field) for field in model.contract.fields]},
         "objective": model.objective,
         "measured_baseline": model.measured_baseline,
         "policy": {"version": model.policy_version, "document": model.policy},
@@ -50,27 +45,46 @@ def shown(work: UnitOfWork, model: MaintainedModel) -> Json:
     }
 
 
+def _field(field: ContractField) -> Json:
+    bounds: tuple[float | str | None, ...] = (field.minimum, field.maximum)
+    if field.type is FieldType.DATETIME:
+        bounds = tuple(None if b is None else time_text(b) for b in field.microsecond_bounds)
+    return {
+        "name": field.name,
+        "type": field.type,
+        "required": field.is_required,
+        "min": bounds[0],
+        "max": bounds[1],
+        "categories": field.categories,
+        "max_length": field.maximum_length,
+        "dimension": field.dimension,
+    }
+
+
+def _contract_field(stated: FieldBody) -> ContractField:
+    minimum, maximum = stated.bounds
+    return ContractField(
+        name=stated.name,
+        type=FieldType(stated.type),
+        is_required=stated.required,
+        minimum=minimum,
+        maximum=maximum,
+        categories=stated.categories,
+        maximum_length=stated.max_length,
+        dimension=stated.dimension,
+    )
+
+
 @router.post("/models", status_code=201, response_model=ModelAnswer)
 def create_model(body: NewModelBody, actor: Operator, work: Work) -> JSONResponse:
     """Register a model to be maintained."""
-    fields = [
-        ContractField(
-            name=field.name,
-            type=FieldType(field.type),
-            is_required=field.required,
-            minimum=field.min,
-            maximum=field.max,
-            categories=field.categories,
-            maximum_length=field.max_length,
-        )
-        for field in (body.input_contract.fields if body.input_contract else ())
-    ]
+    stated = body.input_contract.fields if body.input_contract else ()
     new = models.NewModel(
         name=body.name,
         task_type=body.task_type,
         base_model=body.base_model,
         labels=body.labels,
-        contract=fields or None,
+        contract=[_contract_field(field) for field in stated] or None,
         objective=Objective(**body.objective.model_dump()),
         policy=body.policy,
     )

@@ -2,12 +2,13 @@
 
 import math
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.domain.errors import printable
+from app.domain.observations import time_of
 
 Name = Annotated[
     str,
@@ -60,16 +61,54 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
+_BOUND = "of a number; of a datetime, as an RFC 3339 time"
+
+
 class FieldBody(Body):
     """One field of the input contract."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    type: Literal["text", "image", "number", "category", "boolean"]
+    type: Literal["text", "image", "number", "category", "boolean", "datetime", "embedding"]
     required: bool = True
-    min: float | None = None
-    max: float | None = None
+    min: Annotated[float | str | None, Field(description=_BOUND)] = None
+    max: Annotated[float | str | None, Field(description=_BOUND)] = None
     categories: list[str] | None = None
     max_length: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    dimension: Annotated[
+        int | None, Field(ge=1, le=65_536, description="how many numbers an embedding has")
+    ] = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.type == "embedding") != (self.dimension is not None):
+            raise ValueError(
+                "an embedding needs a dimension, such as 384, and no other field has one"
+            )
+        low, high = self.bounds
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"min must not be beyond max: {self.min} is beyond {self.max}")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        """Return the bounds as numbers; those of a datetime as seconds since 1970.
+
+        Raises:
+            ValueError: a bound does not suit the type.
+        """
+        return self._bound(self.min), self._bound(self.max)
+
+    def _bound(self, value: float | str | None) -> float | None:
+        if value is None:
+            return None
+        if self.type == "datetime":
+            at = time_of(value)
+            if at is None:
+                raise ValueError("the bounds of a datetime are RFC 3339 times with an offset")
+            return at.timestamp()
+        if self.type != "number" or isinstance(value, str):
+            raise ValueError("min and max bound a number by numbers, a datetime by times")
+        return value
 
 
 class ContractBody(Body):

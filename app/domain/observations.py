@@ -5,7 +5,7 @@ import binascii
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -16,7 +16,37 @@ from app.domain.pictures import SIGNATURE, png_fault
 MAXIMUM_TEXT_LENGTH: Final = 1_000_000
 MAXIMUM_ID_LENGTH: Final = 200
 MAXIMUM_NUMBER: Final = sys.float_info.max
+MAXIMUM_COORDINATE: Final = (2 - 2**-23) * 2.0**127
+"""The largest number of single precision: no coordinate of an embedding is beyond it."""
 UNPRINTABLE: Final = "must hold neither the NUL character nor half a surrogate pair"
+NO_TIME: Final = "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def time_of(value: Any) -> datetime | None:
+    """Return a time as it was sent, aware; None when it is none."""
+    if isinstance(value, datetime):
+        value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    elif isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    else:
+        return None
+    # At the ends of the calendar an offset leads out of it, where nobody can read it back.
+    return value if value.tzinfo and 1 < value.year < 9999 else None
+
+
+def microseconds(at: datetime) -> int:
+    """Return an aware time as microseconds since 1970."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def time_text(value: int) -> str:
+    """Return microseconds since 1970 as an RFC 3339 time in UTC."""
+    return (_EPOCH + value * _MICROSECOND).isoformat()
 
 
 class FieldType(StrEnum):
@@ -27,6 +57,8 @@ class FieldType(StrEnum):
     NUMBER = "number"
     CATEGORY = "category"
     BOOLEAN = "boolean"
+    DATETIME = "datetime"
+    EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +66,10 @@ class ContractField:
     """What is allowed in one field of the input.
 
     Attributes:
-        minimum, maximum: bounds of a number.
+        minimum, maximum: bounds of a number; of a datetime, in seconds since 1970.
         categories: the only values of a category; None = any string.
         maximum_length: of a text, in characters.
+        dimension: how many numbers an embedding has.
     """
 
     name: str
@@ -46,12 +79,31 @@ class ContractField:
     maximum: float | None = None
     categories: Sequence[str] | None = None
     maximum_length: int = MAXIMUM_TEXT_LENGTH
+    dimension: int | None = None
+
+    @property
+    def microsecond_bounds(self) -> tuple[int | None, int | None]:
+        """Return the bounds of a datetime in microseconds since 1970."""
+        low, high = self.minimum, self.maximum
+        return (
+            None if low is None else round(low * 1e6),
+            None if high is None else round(high * 1e6),
+        )
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with one value of this field; None when it is good, or missing."""
         if value is None:
             return "is required" if self.is_required else None
         return _CHECKS[self.type](value, self)
+
+    def stored(self, value: Any) -> Any:
+        """Return a good value in the form it is kept in: times in UTC, coordinates as floats."""
+        if self.type is FieldType.DATETIME:
+            at = time_of(value)
+            return None if at is None else time_text(microseconds(at))
+        if self.type is FieldType.EMBEDDING:
+            return [float(number) for number in value]
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +127,14 @@ class InputContract:
             if problem:
                 found.append(Fault(f"{pointer}/{name}", problem))
         return found
+
+    def stored(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a good input in the form it is kept in, without what is missing."""
+        return {
+            field.name: field.stored(inputs[field.name])
+            for field in self.fields
+            if inputs.get(field.name) is not None
+        }
 
     def _names(self) -> str:
         return ", ".join(allowed.name for allowed in self.fields)
@@ -124,12 +184,39 @@ def _check_boolean(value: Any, _: ContractField) -> str | None:
     return None if isinstance(value, bool) else f"must be a boolean, not {type(value).__name__}"
 
 
+def _check_datetime(value: Any, allowed: ContractField) -> str | None:
+    at = time_of(value)
+    if at is None:
+        return NO_TIME
+    lowest, highest = allowed.microsecond_bounds
+    if lowest is not None and microseconds(at) < lowest:
+        return f"must be at {time_text(lowest)} or later"
+    if highest is not None and microseconds(at) > highest:
+        return f"must be at {time_text(highest)} or earlier"
+    return None
+
+
+def _check_embedding(value: Any, allowed: ContractField) -> str | None:
+    if not isinstance(value, list):
+        return f"must be a list of {allowed.dimension} numbers, not {type(value).__name__}"
+    if len(value) != allowed.dimension:
+        return f"has {len(value)} numbers; exactly {allowed.dimension} are needed"
+    for place, number in enumerate(value):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            return f"must hold numbers only; the one at {place} is {type(number).__name__}"
+        if not -MAXIMUM_COORDINATE <= number <= MAXIMUM_COORDINATE:  # NaN too
+            return f"must hold finite numbers of single precision; the one at {place} is not"
+    return None
+
+
 _CHECKS: Final = {
     FieldType.TEXT: _check_text,
     FieldType.IMAGE: _check_image,
     FieldType.NUMBER: _check_number,
     FieldType.CATEGORY: _check_category,
     FieldType.BOOLEAN: _check_boolean,
+    FieldType.DATETIME: _check_datetime,
+    FieldType.EMBEDDING: _check_embedding,
 }
 
 

@@ -1,12 +1,12 @@
 """Which rows of an Arrow table are good? Judged without a Python object a row.
 
-Only tables of common shapes are judged here: a column a field, of strings, numbers, booleans and
-times, in `inputs` or beside the others. For every other table the answer is None: its rows are then
-judged as JSON's are, with the same result.
+Only tables of common shapes are judged here: a column a field, of strings, numbers, booleans, times
+or lists of numbers, in `inputs` or beside the others. For every other table the answer is None: its
+rows are then judged as JSON's are, with the same result.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -15,22 +15,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.domain.observations import (
+    MAXIMUM_COORDINATE,
     MAXIMUM_ID_LENGTH,
     MAXIMUM_NUMBER,
     ContractField,
     FieldType,
     Intake,
+    microseconds,
+    time_of,
 )
-from app.services.batches import PREDICTION, Batch, microseconds
-from app.services.columns import Sorted, refusals
-from app.services.rows import FIELDS, OWN, time_of
+from app.services.batches import PREDICTION, Batch, embeddings
+from app.services.columns import Sorted, are_between, refusals
+from app.services.rows import FIELDS, OWN
 from app.services.tables import nested
+from app.services.times import instants
 
 Mask = NDArray[np.bool_]
 _BEYOND: Final = 2**31 - 1  # longer than any string
-_UTC_NAMES: Final = (None, "UTC", "Z", "+00:00")
-_EARLIEST: Final = microseconds(datetime(3, 1, 1, tzinfo=UTC))
-_LATEST: Final = microseconds(datetime(9997, 1, 1, tzinfo=UTC))
 
 
 class _OddShape(Exception):
@@ -134,6 +135,11 @@ def _field(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask | boo
         stored, good = _numbers(values, field)
     elif field.type is FieldType.BOOLEAN and pa.types.is_boolean(values.type):
         stored, good = values, True
+    elif field.type is FieldType.DATETIME and not pa.types.is_null(values.type):
+        stored = _instants(values)
+        good = are_between(stored, field)
+    elif field.type is FieldType.EMBEDDING and not pa.types.is_null(values.type):
+        stored, good = _embeddings(values, field)
     elif field.type is FieldType.TEXT or pa.types.is_null(values.type):
         stored = _strings(values)
         good = _is_text(stored, field.maximum_length)
@@ -168,6 +174,32 @@ def _numbers(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask | b
     if array.min() >= lowest and array.max() <= highest:  # both are NaN if one number is
         return stored, True
     return stored, (array >= lowest) & (array <= highest)
+
+
+def _instants(values: pa.Array) -> pa.TimestampArray:
+    found = instants(values if pa.types.is_timestamp(values.type) else _strings(values))
+    if found is None:
+        raise _OddShape
+    return found
+
+
+def _embeddings(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask]:
+    """Return lists of numbers as a column of fixed width, and where they are good, or missing."""
+    kind = values.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not (is_list or pa.types.is_fixed_size_list(kind)) or field.dimension is None:
+        raise _OddShape
+    if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise _OddShape
+    missing = ~_mask(values.is_valid())
+    good = _mask(pc.equal(pc.list_value_length(values), field.dimension))
+    flat = values.filter(pa.array(good)).flatten().cast(pa.float64(), safe=False)
+    rows = pc.fill_null(flat, float("nan")).to_numpy().reshape(-1, field.dimension)
+    is_finite = (np.abs(rows) <= MAXIMUM_COORDINATE).all(axis=1)
+    table = np.zeros((len(values), field.dimension))
+    good[good] = is_finite
+    table[good] = rows[is_finite]
+    return embeddings(table, missing), good | missing
 
 
 def _scores(values: pa.Array, labels: Sequence[str]) -> tuple[dict[str, pa.Array], Mask]:
@@ -211,17 +243,12 @@ def _times(values: pa.Array, now: datetime) -> tuple[NDArray[np.int64], Mask]:
     n, otherwise = len(values), microseconds(now)
     if pa.types.is_null(values.type):
         return np.full(n, otherwise), np.ones(n, dtype=bool)
+    stored = instants(values)
+    if stored is not None:
+        array = pc.fill_null(stored.cast(pa.int64()), otherwise).to_numpy()
+        return np.asarray(array, dtype=np.int64), np.ones(n, dtype=bool)
     if pa.types.is_timestamp(values.type):
-        if values.type.unit == "ns" or values.type.tz not in _UTC_NAMES:
-            raise _OddShape
-        try:
-            stated = values.cast(pa.timestamp("us", values.type.tz)).cast(pa.int64())
-        except pa.ArrowInvalid as error:
-            raise _OddShape from error
-        array = np.asarray(pc.fill_null(stated, otherwise).to_numpy(), dtype=np.int64)
-        if n and not (array.min() > _EARLIEST and array.max() < _LATEST):
-            raise _OddShape
-        return array, np.ones(n, dtype=bool)
+        raise _OddShape
     texts = _strings(values).to_pylist()
     times = [now if text is None else time_of(text) for text in texts]
     good = np.array([at is not None for at in times], dtype=bool)

@@ -3,13 +3,14 @@
 A field of the input takes one column, `input:NAME`, where one Arrow type holds all its values.
 Where whole numbers and fractions come mixed, the whole ones move to `whole:NAME`, so that 1 and 1.0
 stay what they were; what no Arrow type holds, such as an integer beyond 64 bits, is kept as JSON in
-`json:NAME`. Scores take `score:LABEL`, the answer `prediction`.
+`json:NAME`. Lists of equally many numbers are a column of fixed width, in single precision where
+that loses nothing. Scores take `score:LABEL`, the answer `prediction`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from itertools import chain
 from math import isnan
 from typing import Any, Final, Self
 
@@ -20,17 +21,11 @@ import pyarrow.ipc
 from numpy.typing import NDArray
 
 from app.domain.identity import canonical_json
-from app.domain.observations import Observation
+from app.domain.observations import Observation, microseconds, time_text
+from app.services.times import array_of
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _OPTIONS: Final = pyarrow.ipc.IpcWriteOptions(compression="lz4")
 PREDICTION: Final = "prediction"
-
-
-def microseconds(at: datetime) -> int:
-    """Return an aware time as microseconds since 1970."""
-    return (at - _EPOCH) // _MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +93,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Stored observations as arrays, each of shape (n,), in order of arrival.
+    """Stored observations as arrays, each of n rows, in order of arrival.
 
     Attributes:
         sequences: arrival numbers, int64.
         predictions: labels, None where none came.
-        inputs: by field; numbers float64 with NaN where missing, other values objects with None.
+        inputs: by field; numbers float64 with NaN where missing, times datetime64 with NaT,
+            embeddings (n, d) float64 with rows of NaN, other values objects with None.
         scores: by label; float64, NaN where none came.
     """
 
@@ -139,6 +135,8 @@ def packed(name: str, values: Sequence[Any]) -> dict[str, pa.Array]:
         return packed(name, rest) | _packed_whole(f"whole:{name}", name, whole)
     if kinds == {int}:
         return _packed_whole(f"input:{name}", name, values)
+    if kinds == {list} and (lists := _packed_lists(values)) is not None:
+        return {f"input:{name}": lists}
     arrow = {float: pa.float64(), str: pa.string(), bool: pa.bool_()}.get(next(iter(kinds), str))
     if arrow is None or len(kinds) > 1:
         return {f"json:{name}": _as_json(values)}
@@ -150,6 +148,29 @@ def _packed_whole(column: str, name: str, values: Sequence[Any]) -> dict[str, pa
         return {column: pa.array(values, pa.int64())}
     except OverflowError:
         return {f"json:{name}": _as_json(values)}
+
+
+def _packed_lists(values: Sequence[Any]) -> pa.Array | None:
+    """Return lists of equally many fractions as a column; None where they are anything else."""
+    present = [value for value in values if value is not None]
+    is_even = len(set(map(len, present))) == 1 and present[0]
+    if not is_even or set(map(type, chain.from_iterable(present))) != {float}:
+        return None
+    table = np.zeros((len(values), len(present[0])))
+    missing = np.array([value is None for value in values], dtype=bool)
+    flat = np.fromiter(chain.from_iterable(present), np.float64, len(present) * table.shape[1])
+    table[~missing] = flat.reshape(len(present), -1)
+    return embeddings(table, missing)
+
+
+def embeddings(table: NDArray[Any], missing: NDArray[np.bool_]) -> pa.FixedSizeListArray:
+    """Return the rows of (n, d) numbers as a column, in single precision where they are in it."""
+    with np.errstate(over="ignore"):
+        short = table.astype(np.float32)
+    kept = short if np.array_equal(short, table) else table
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(kept.reshape(-1)), kept.shape[1], mask=pa.array(missing) if missing.any() else None
+    )
 
 
 def _as_json(values: Sequence[Any]) -> pa.Array:
@@ -185,15 +206,24 @@ def _objects(body: pa.Table, kinds: set[str]) -> list[dict[str, Any]]:
         kind, _, name = column.partition(":")
         if kind not in kinds:
             continue
-        for row, value in zip(rows, body.column(column).to_pylist(), strict=True):
+        for row, value in zip(rows, _plain(body.column(column)), strict=True):
             if value is not None:
                 row[name] = json.loads(value) if kind == "json" else value
     return rows
 
 
-def arrays_of(body: pa.Table, kinds: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return columns as arrays of shape (n,) by name: numbers float64, NaN where missing.
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    """Return the values of a column in the types of JSON; times as RFC 3339 texts in UTC."""
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    numbers = column.cast(pa.int64()).to_pylist()
+    return [None if number is None else time_text(number) for number in numbers]
 
+
+def arrays_of(body: pa.Table, kinds: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return columns as arrays of n rows by name: numbers float64, NaN where missing.
+
+    Times are datetime64, NaT where missing; embeddings (n, d) float64, rows of NaN where missing.
     Other values, and numbers beyond 64 bits, make it an array of objects, None where missing.
 
     Args:
@@ -216,6 +246,13 @@ def _array(column: pa.ChunkedArray, *, is_json: bool) -> NDArray[Any]:
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         array = pc.fill_null(column.cast(pa.float64(), safe=False), float("nan")).to_numpy()
         return np.asarray(array, dtype=np.float64)
+    if pa.types.is_timestamp(column.type):
+        return array_of(column)
+    if pa.types.is_fixed_size_list(column.type):
+        table = np.full((len(column), column.type.list_size), np.nan)
+        flat = column.combine_chunks().flatten().to_numpy()  # without the missing ones
+        table[column.is_valid().to_numpy()] = flat.reshape(-1, table.shape[1])
+        return table
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=object)
 
 

@@ -8,22 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from app.domain.identity import canonical_json
 from app.domain.observations import (
+    MAXIMUM_COORDINATE,
     MAXIMUM_ID_LENGTH,
     MAXIMUM_NUMBER,
     ContractField,
     FieldType,
     Intake,
     Rejected,
+    microseconds,
+    time_of,
 )
-from app.services.batches import PREDICTION, Batch, microseconds, packed, packed_scores
+from app.services.batches import PREDICTION, Batch, packed, packed_scores
 from app.services.rows import (
     FIELDS,
     OWN,
@@ -35,10 +40,10 @@ from app.services.rows import (
     scores_faults,
     shadow_faults,
     time_faults,
-    time_of,
     version_faults,
 )
 from app.services.tables import nested
+from app.services.times import instants, instants_of
 
 _NONE: Final = type(None)
 
@@ -157,8 +162,8 @@ def _where(values: Sequence[Any], faults: Callable[[Any], Any]) -> set[int]:
 def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
     """Return good rows as they are stored."""
     body = {PREDICTION: pa.array(columns.get("prediction"), pa.string())}
-    for name, values in columns.inputs.items():
-        body |= packed(name, values)
+    for field in intake.contract.fields:
+        body |= _packed(columns.inputs[field.name], field)
     times = [now if at is None else time_of(at) or now for at in columns.get("at")]
     shadows = [canonical_json(value) if value else None for value in columns.get("shadow")]
     return Batch(
@@ -171,6 +176,15 @@ def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
         labels=pa.array(columns.get("label"), pa.string()),
         body=pa.table(body | packed_scores([value or None for value in columns.get("scores")])),
     )
+
+
+def _packed(values: Sequence[Any], field: ContractField) -> dict[str, pa.Array]:
+    """Return the columns of one field from its good values, in the form they are kept in."""
+    if field.type is FieldType.DATETIME:
+        return {f"input:{field.name}": instants_of(values)}
+    if field.type is FieldType.EMBEDDING:
+        values = [None if value is None else field.stored(value) for value in values]
+    return packed(field.name, values)
 
 
 def _are_ids(values: Sequence[Any]) -> bool:
@@ -236,6 +250,46 @@ def _are_booleans(values: Sequence[Any], field: ContractField) -> bool:
     return set(map(type, values)) <= {bool, _NONE} and _none_missing(values, field)
 
 
+def _are_datetimes(values: Sequence[Any], field: ContractField) -> bool:
+    if not set(map(type, values)) <= {str, _NONE} or not _none_missing(values, field):
+        return False
+    if not _are_printable(values):
+        return False
+    found = instants(pa.array(values, pa.string()))
+    return found is not None and bool(are_between(found, field).all())
+
+
+def are_between(times: pa.TimestampArray, field: ContractField) -> NDArray[np.bool_]:
+    """Return where times keep to a field's bounds, shape (n,); a missing one does."""
+    lowest, highest = field.microsecond_bounds
+    good = np.ones(len(times), dtype=bool)
+    if lowest is None and highest is None:
+        return good
+    numbers = times.cast(pa.int64())
+    missing = numbers.is_null().to_numpy(zero_copy_only=False)
+    array = numbers.fill_null(0).to_numpy()
+    if lowest is not None:
+        good &= array >= lowest
+    if highest is not None:
+        good &= array <= highest
+    return np.asarray(good | missing)
+
+
+def _are_embeddings(values: Sequence[Any], field: ContractField) -> bool:
+    if not set(map(type, values)) <= {list, _NONE} or not _none_missing(values, field):
+        return False
+    present = [value for value in values if value is not None]
+    if not set(map(len, present)) <= {field.dimension}:
+        return False
+    if not set(map(type, chain.from_iterable(present))) <= {float, int}:
+        return False
+    try:
+        flat = np.fromiter(chain.from_iterable(present), np.float64)
+    except OverflowError:
+        return False
+    return bool((np.abs(flat) <= MAXIMUM_COORDINATE).all())
+
+
 def _never(_: Sequence[Any], __: ContractField) -> bool:
     return False
 
@@ -246,5 +300,7 @@ _QUICK: Final[Mapping[FieldType, Callable[[Sequence[Any], ContractField], bool]]
     FieldType.NUMBER: _are_numbers,
     FieldType.CATEGORY: _are_categories,
     FieldType.BOOLEAN: _are_booleans,
+    FieldType.DATETIME: _are_datetimes,
+    FieldType.EMBEDDING: _are_embeddings,
 }
 """One test that only good columns pass; others are judged value by value."""

@@ -7,13 +7,14 @@ from typing import Any, Final
 from app.domain.errors import Fault, Invalid
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
-from app.domain.observations import Rejected
+from app.domain.observations import Rejected, time_of
 from app.services.examples import input_hash, to_parquet
 from app.services.ports import Actor, Artifacts, Dataset, Example, UnitOfWork
+from app.services.rows import time_faults
 from app.services.tables import nested
 
 ROLES: Final = ("training", "reference", "holdout", "golden")
-_OWN: Final = ("id", "label")
+_OWN: Final = ("id", "label", "at")
 
 
 def upload(
@@ -71,8 +72,9 @@ def _sort_out(rows: Sequence[Any], model: MaintainedModel) -> tuple[list[Example
         if faults:
             rejected.append(Rejected(index, None, faults))
             continue
-        inputs = {key: value for key, value in row["inputs"].items() if value is not None}
-        good.append(Example(str(row.get("id") or input_hash(inputs)[:32]), inputs, row["label"]))
+        inputs = model.contract.stored(row["inputs"])
+        name = str(row.get("id") or input_hash(inputs)[:32])
+        good.append(Example(name, inputs, row["label"], observed_at=time_of(row.get("at"))))
     return good, rejected
 
 
@@ -84,7 +86,7 @@ def _faults(row: Any, model: MaintainedModel) -> list[Fault]:
     if not isinstance(label, str) or label not in model.labels:
         shown = ", ".join(model.labels[:20])
         faults.append(Fault("/label", f"must be one of the model's labels: {shown}"))
-    return faults
+    return [*faults, *time_faults(row.get("at"))]
 
 
 def _check_classes(role: str, good: Sequence[Example]) -> None:

@@ -1,4 +1,4 @@
-"""Examples on disk: a Parquet table of id, inputs (canonical JSON) and label."""
+"""Examples on disk: a Parquet table of id, inputs (canonical JSON), label and when observed."""
 
 import io
 import json
@@ -11,8 +11,16 @@ import pyarrow.parquet as pq
 
 from app.domain.identity import canonical_json, content_hash
 from app.services.ports import Artifacts, Dataset, Example
+from app.services.times import INSTANTS
 
-_SCHEMA = pa.schema([("id", pa.string()), ("inputs", pa.string()), ("label", pa.string())])
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("inputs", pa.string()),
+        ("label", pa.string()),
+        ("observed_at", INSTANTS),
+    ]
+)
 
 
 def to_parquet(examples: Sequence[Example]) -> bytes:
@@ -22,6 +30,7 @@ def to_parquet(examples: Sequence[Example]) -> bytes:
             "id": [example.id for example in examples],
             "inputs": [canonical_json(example.inputs) for example in examples],
             "label": [example.label for example in examples],
+            "observed_at": [example.observed_at for example in examples],
         },
         schema=_SCHEMA,
     )
@@ -34,7 +43,10 @@ def from_parquet(data: bytes) -> list[Example]:
     """Read what `to_parquet` wrote."""
     table = pq.read_table(io.BytesIO(data))
     return [
-        Example(row["id"], json.loads(row["inputs"]), row["label"]) for row in table.to_pylist()
+        Example(
+            row["id"], json.loads(row["inputs"]), row["label"], observed_at=row.get("observed_at")
+        )
+        for row in table.to_pylist()
     ]
 
 

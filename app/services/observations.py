@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from app.domain.errors import Fault, Invalid
 from app.domain.label_lag import LabelLag, measure_lag
-from app.domain.observations import Ingested, Intake, Label, Rejected
+from app.domain.observations import Ingested, Intake, Label, Rejected, time_of
 from app.services import tables
 from app.services.arrow_columns import sort_table
 from app.services.columns import Sorted, sort_rows
 from app.services.ports import Actor, UnitOfWork
-from app.services.rows import id_of, late_label_faults, time_of
+from app.services.rows import id_of, late_label_faults
 
 MAXIMUM_BATCH: Final = 50_000
 _DAYS_AHEAD: Final = 7

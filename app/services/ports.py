@@ -65,12 +65,14 @@ class Example:
 
     Attributes:
         at: arrival order among observations; 0 for uploaded rows.
+        observed_at: when the model saw it; None where nobody said.
     """
 
     id: str
     inputs: Mapping[str, Any]
     label: str
     at: int = 0
+    observed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

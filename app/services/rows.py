@@ -1,12 +1,12 @@
 """Is one row of a batch good, and if not, what is wrong with it?"""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from app.domain.errors import Fault, printable
 from app.domain.identity import canonical_json
-from app.domain.observations import MAXIMUM_ID_LENGTH, Intake, Observation
+from app.domain.observations import MAXIMUM_ID_LENGTH, NO_TIME, Intake, Observation, time_of
 
 OWN: Final = ("id", "at", "prediction", "scores", "version", "shadow", "label")
 """The fields of an observation beside its inputs."""
@@ -102,22 +102,7 @@ def time_faults(value: Any) -> list[Fault]:
     """Return what is wrong with a time."""
     if value is None or time_of(value) is not None:
         return []
-    return [Fault("/at", "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z")]
-
-
-def time_of(value: Any) -> datetime | None:
-    """Return a time as it was sent, aware; None when it is none."""
-    if isinstance(value, datetime):
-        value = value if value.tzinfo else value.replace(tzinfo=UTC)
-    elif isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    else:
-        return None
-    # At the ends of the calendar an offset leads out of it, where nobody can read it back.
-    return value if value.tzinfo and 1 < value.year < 9999 else None
+    return [Fault("/at", NO_TIME)]
 
 
 def id_of(row: Any) -> str | None:
@@ -137,21 +122,21 @@ def body_of(row: Any) -> str:
     return printable(text[:10_000])
 
 
-def observation(row: Mapping[str, Any], now: datetime, serving: int | None) -> Observation:
+def observation(row: Mapping[str, Any], now: datetime, intake: Intake) -> Observation:
     """Return the value of a good row.
 
     Args:
         row: one without faults.
         now: the time of a row that states none.
-        serving: the champion's number, for a row that names no version.
+        intake: what it was held to.
     """
     return Observation(
         id=row["id"],
         at=time_of(row.get("at")) or now,
-        inputs={key: value for key, value in row["inputs"].items() if value is not None},
+        inputs=intake.contract.stored(row["inputs"]),
         prediction=row.get("prediction"),
         scores=row.get("scores"),
-        version=row.get("version") or serving,
+        version=row.get("version") or intake.serving,
         shadow=row.get("shadow") or {},
         label=row.get("label"),
     )

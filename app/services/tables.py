@@ -16,6 +16,7 @@ from PIL import Image
 
 from app.domain.errors import Fault, Invalid
 from app.domain.observations import FieldType, InputContract
+from app.services.times import to_microseconds
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -113,7 +114,7 @@ def _table(body: bytes, read: Any, what: str) -> pa.Table:
     with _readable(what):
         table = read(io.BytesIO(body))
         table.validate(full=True)
-    return table
+        return to_microseconds(table)
 
 
 @contextlib.contextmanager

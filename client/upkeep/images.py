@@ -39,15 +39,20 @@ def encode(picture: Picture) -> str:
 
 
 def encoded(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an input whose pictures are encoded; everything else stays as it is.
+    """Return an input as JSON has it: pictures encoded, embeddings as lists, the rest as it is.
+
+    An array of one dimension is an embedding.
 
     Raises:
-        ValueError: a value is an array or bytes, but no picture.
+        ValueError: a value is an array or bytes, but neither picture nor embedding.
     """
-    return {
-        name: encode(value) if isinstance(value, Image.Image | np.ndarray | bytes) else value
-        for name, value in inputs.items()
-    }
+    return {name: _encoded(value) for name, value in inputs.items()}
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "fiu":
+        return value.tolist()
+    return encode(value) if isinstance(value, Image.Image | np.ndarray | bytes) else value
 
 
 def decode(picture: Picture) -> Image.Image:

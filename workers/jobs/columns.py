@@ -5,60 +5,86 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.domain.observations import FieldType
+from app.domain.observations import ContractField, FieldType
 from app.services.drift import Window
 from workers.jobs.champions import loaded
+from workers.jobs.fields import Columns, Inputs, Times, bound_to_the_clock, field_columns
 from workers.task_types import task_types
 
-Columns = dict[str, dict[str, NDArray[Any]]]
-
+OWN: Final = ("prediction", "confidence", "embedding")
+"""Signals of the champion's answers."""
 _KEPT: Final = 8
 _references: OrderedDict[tuple[str, str], tuple[Columns, Mapping[str, Any]]] = OrderedDict()
 
 
 def columns_of(window: Window) -> tuple[Columns, Columns]:
-    """Return the signals of the reference and of the current window, by kind and name."""
+    """Return the signals of the reference and of the current window, by kind and name.
+
+    A field that is called like another signal is `input.NAME`.
+    """
     if not window.reference:
         return {}, {}
+    fields = window.model.contract.fields
+    then = [row.observed_at for row in window.reference]
     key = (window.champion.digest, str(window.champion.reference))
     if key not in _references:
         inputs = [row.inputs for row in window.reference]
-        state = task_types.get(window.model.task_type).fit_signals(inputs)
-        _references[key] = _input_columns(window, inputs, state), state
+        learned = _learned(window, inputs)
+        state = task_types.get(window.model.task_type).fit_signals(learned)
+        _references[key] = _input_columns(window, inputs, then, state), state
         _add_answers_of_champion(window, inputs, _references[key][0])
         while len(_references) > _KEPT:
             _references.popitem(last=False)
     reference, fitted = _references[key]
-    inputs = [row.inputs for row in window.current]
-    seen = _input_columns(window, inputs, fitted) if inputs else {}
+    inputs, now = [row.inputs for row in window.current], [row.at for row in window.current]
+    seen = _input_columns(window, inputs, now, fitted) if inputs else {}
     if inputs:
         _add_answers_logged(window, seen)
-    return reference, seen
+    if any(then):
+        bound = bound_to_the_clock(fields, [row.inputs for row in window.reference], then)
+    else:
+        bound = bound_to_the_clock(fields, inputs, now)
+    return _without(bound, reference), _without(bound, seen)
+
+
+def _without(names: frozenset[str], columns: Columns) -> Columns:
+    return {
+        kind: {name: values for name, values in found.items() if name not in names}
+        for kind, found in columns.items()
+    }
+
+
+def _learned(window: Window, inputs: Inputs) -> list[dict[str, Any]]:
+    """Return of each input the fields that the task type reads."""
+    names = [field.name for field in _read_fields(window)]
+    return [{name: row[name] for name in names if name in row} for row in inputs]
+
+
+def _read_fields(window: Window) -> list[ContractField]:
+    contract = task_types.get(window.model.task_type).default_contract
+    kinds = {field["type"] for field in contract}
+    return [field for field in window.model.contract.fields if field.type in kinds]
 
 
 def _input_columns(
-    window: Window, inputs: Sequence[Mapping[str, Any]], state: Mapping[str, Any]
+    window: Window, inputs: Inputs, times: Times, state: Mapping[str, Any]
 ) -> Columns:
     task_type = task_types.get(window.model.task_type)
-    numeric: dict[str, NDArray[Any]] = dict(task_type.signals(inputs, state))
-    categorical: dict[str, NDArray[Any]] = {}
-    for field in window.model.contract.fields:
-        values = [row.get(field.name) for row in inputs]
-        if field.type is FieldType.NUMBER:
-            numbers = [np.nan if value is None else float(value) for value in values]
-            numeric[field.name] = np.asarray(numbers)
-        elif field.type in {FieldType.CATEGORY, FieldType.BOOLEAN}:
-            texts = [None if value is None else str(value) for value in values]
-            categorical[field.name] = np.asarray(texts, dtype=object)
-    classifier = loaded(window.model, window.champion)
-    features = classifier.features(inputs)
-    return {
-        "numeric": numeric,
-        "categorical": categorical,
-        "embedding": {"embedding": np.asarray(features, dtype=np.float64)},
+    signals = task_type.signals(_learned(window, inputs), state)
+    read = [field for field in _read_fields(window) if field.type is FieldType.TEXT]
+    others = [field for field in window.model.contract.fields if field not in read]
+    columns = {
+        kind: {
+            f"input.{name}" if name in signals or name in OWN else name: values
+            for name, values in found.items()
+        }
+        for kind, found in field_columns(others, inputs, times).items()
     }
+    columns["numeric"] = {**signals, **columns["numeric"]}
+    features = loaded(window.model, window.champion).features(inputs)
+    columns["embedding"]["embedding"] = np.asarray(features, dtype=np.float64)
+    return columns
 
 
 def _add_answers_of_champion(

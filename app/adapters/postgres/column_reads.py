@@ -12,8 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments
-from app.adapters.postgres.schema import ObservationRow
+from app.adapters.postgres.schema import ModelRow, ObservationRow
+from app.domain.observations import FieldType
 from app.services.batches import PREDICTION, Columns, arrays_of, packed, packed_scores
+from app.services.times import instants_of
 
 _WHERE: Final = """
 COPY (SELECT sequence, coalesce(segment_id, 0), coalesce(place, 0),
@@ -81,8 +83,14 @@ def _inline(session: Session, model_id: UUID, sequences: list[int]) -> pa.Table:
     ).all()
     inputs = [row.inputs or {} for row in rows]
     columns = {PREDICTION: pa.array([row.prediction for row in rows], pa.string())}
+    contract = session.scalar(select(ModelRow.contract).where(ModelRow.id == model_id)) or ()
+    times = {field["name"] for field in contract if field["type"] == FieldType.DATETIME}
     for name in sorted({name for row in inputs for name in row}):
-        columns |= packed(name, [row.get(name) for row in inputs])
+        values = [row.get(name) for row in inputs]
+        if name in times:
+            columns[f"input:{name}"] = instants_of(values)
+        else:
+            columns |= packed(name, values)
     return pa.table(columns | packed_scores([row.scores for row in rows]))
 
 
@@ -92,12 +100,17 @@ def _joined(
     """Return the arrays of all bodies end to end, missing where a body has none, then ordered."""
     joined: dict[str, NDArray[Any]] = {}
     for name in sorted({name for part in parts for name in part}):
-        has_objects = any(part[name].dtype == object for part in parts if name in part)
-        missing = None if has_objects else np.nan
-        kind = object if has_objects else np.float64
+        found = [part[name] for part in parts if name in part]
+        like = next((array for array in found if array.dtype == object), found[0])
         arrays = [
-            part[name] if name in part else np.full(size, missing, dtype=kind)
+            part[name] if name in part else _missing(like, size)
             for part, size in zip(parts, sizes, strict=True)
         ]
-        joined[name] = np.concatenate([array.astype(kind) for array in arrays])[order]
+        joined[name] = np.concatenate([array.astype(like.dtype) for array in arrays])[order]
     return joined
+
+
+def _missing(like: NDArray[Any], n_rows: int) -> NDArray[Any]:
+    """Return so many missing values of the kind that an array holds."""
+    value = {"O": None, "M": np.datetime64("NaT")}.get(like.dtype.kind, np.nan)
+    return np.full((n_rows, *like.shape[1:]), value, dtype=like.dtype)

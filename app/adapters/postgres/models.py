@@ -128,7 +128,7 @@ class PostgresModels:
             "task_type": model.task_type,
             "base_model": model.base_model,
             "labels": list(model.labels),
-            "contract": document(model.contract.fields),
+            "contract": [_stored(field) for field in model.contract.fields],
             "objective": document(model.objective),
             "created_at": model.created_at,
         }
@@ -279,6 +279,11 @@ class PostgresModels:
 
 def _unknown(name: str) -> NotFound:
     return NotFound(f"there is no model {name!r}; GET /v1/models lists them")
+
+
+def _stored(field: ContractField) -> Json:
+    """Return a field without what it leaves open: an older process knows no newer keys."""
+    return {key: value for key, value in document(field).items() if value is not None}
 
 
 def _contract(fields: Sequence[Json]) -> InputContract:

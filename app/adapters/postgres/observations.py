@@ -224,7 +224,7 @@ class PostgresObservations:
         ).all()
         bodies = self._bodies(rows)
         return [
-            Example(row.id, body[0], row.label or "", row.sequence)
+            Example(row.id, body[0], row.label or "", row.sequence, row.observed_at)
             for row, body in zip(rows, bodies, strict=True)
             if body
         ]

@@ -4,12 +4,14 @@ import json
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.observations import Observation
 from app.services.batches import Batch, arrays_of, from_bytes, inputs_of, scores_of, to_bytes
+from app.services.times import instants_of
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 values = (
@@ -17,6 +19,7 @@ values = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.booleans()
     | st.text(st.characters(codec="utf-8"))
+    | st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(), max_size=3)
 )
 
 
@@ -77,3 +80,21 @@ def test_other_values_become_objects_with_none_where_missing():
     assert arrays["t"].tolist() == ["x", None]
     assert arrays["b"].tolist() == [None, True]
     assert arrays["big"].tolist() == [2**70, 0.5]
+
+
+@pytest.mark.parametrize("kept", [np.float32, np.float64])
+def test_embeddings_take_half_the_room_where_nothing_is_lost_by_it(kept):
+    vector = np.array([0.1, 0.2], dtype=kept).tolist()
+    batch = batch_of({"v": vector}, {}, {"v": vector})
+
+    assert batch.body.schema.field("input:v").type == pa.list_(pa.from_numpy_dtype(kept), 2)
+    array = arrays_of(stored(batch), ("input",))["v"]
+    np.testing.assert_array_equal(array, [vector, [np.nan, np.nan], vector])
+
+
+def test_times_come_back_as_texts_and_as_an_array():
+    body = pa.table({"input:since": instants_of(["2026-01-31T12:00:00.5+01:00", None])})
+
+    assert inputs_of(body) == [{"since": "2026-01-31T11:00:00.500000+00:00"}, {}]
+    expected = np.array(["2026-01-31T11:00:00.5", "NaT"], dtype="datetime64[us]")
+    np.testing.assert_array_equal(arrays_of(body, ("input",))["since"], expected)

@@ -36,7 +36,7 @@ def one_by_one(rows, held_to):
             rejected.append(Rejected(index, id_of(row), faults))
             bodies.append(body_of(row))
         else:
-            good.append(observation(row, NOW, held_to.serving))
+            good.append(observation(row, NOW, held_to))
     return Batch.of(good), rejected, bodies
 
 
@@ -94,6 +94,12 @@ TABLE = {
     "scores": [{"a": 0.5, "b": 0.5}, None, {"a": 2.0, "b": 0.0}, None, None, None],
     "version": [1, 0, None, 2**31, 5, 6],
 }
+MIXED = {
+    "id": list("abcdef"),
+    "age": [1.0] * 6,
+    "since": pa.array([10**15, None, -1, 5 * 10**15, 10**15, 0], pa.timestamp("us")),
+    "vector": [[1.0, 2.0], None, [1.0, 2.0], [1.0, 2.0], [1.0], [float("nan"), 1.0]],
+}
 
 
 def test_each_kind_of_fault_in_a_table_is_found_and_said_as_ever():
@@ -103,6 +109,36 @@ def test_each_kind_of_fault_in_a_table_is_found_and_said_as_ever():
 
     assert found is not None
     assert [row.index for row in found.rejected] == [1, 2, 3, 4, 5]
+    alike(found, one_by_one(table.to_pylist(), intake()))
+
+
+@pytest.mark.parametrize("kind", ["time", "text"])
+@pytest.mark.parametrize("lists", [pa.list_(pa.float32()), pa.large_list(pa.float64())])
+def test_times_and_embeddings_in_a_table_are_judged_without_looking_at_each(kind, lists):
+    since = MIXED["since"]
+    texts = [at and at.isoformat() + "Z" for at in since.to_pylist()]
+    table = pa.table(
+        {
+            **MIXED,
+            "since": since if kind == "time" else texts,
+            "vector": pa.array(MIXED["vector"], lists),
+        }
+    )
+
+    found = sort_table(table, intake(), now=NOW)
+
+    assert found is not None
+    assert [row.index for row in found.rejected] == [2, 3, 4, 5]
+    alike(found, one_by_one(table.to_pylist(), intake()))
+
+
+def test_an_embedding_of_fixed_width_is_judged_as_any_list_is():
+    table = pa.table({**MIXED, "vector": pa.array([[1.0, 2.0]] * 6, pa.list_(pa.float32(), 2))})
+
+    found = sort_table(table, intake(), now=NOW)
+
+    assert found is not None
+    assert found.batch.body.schema.field("input:vector").type == pa.list_(pa.float32(), 2)
     alike(found, one_by_one(table.to_pylist(), intake()))
 
 

@@ -17,7 +17,7 @@ from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.config import Settings
 from app.domain.errors import Unavailable
 from app.domain.registry import scan
-from app.services import decisions, drift, observations, training
+from app.services import decisions, drift, observations, retention, training
 from app.services.clock import now
 from app.services.ports import UnitOfWork
 
@@ -54,6 +54,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
                 lambda: training.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
                 lambda: drift.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
                 lambda: observations.prepare_days(work, now=now()),
+                lambda: retention.enforce(work, now=now()),
             ]
             resent_at = time.monotonic()
         for step in turn:

@@ -38,6 +38,7 @@ for package in (app.gates, app.triggers, workers.detectors, workers.task_types):
 
 UNITS: Final[Mapping[str, str]] = {
     "_seconds": "seconds",
+    "_days": "days",
     "_rows": "rows",
     "_labels": "labels",
     "_run_length": "labelled answers",

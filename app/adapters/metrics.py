@@ -27,6 +27,11 @@ label_lag = Gauge(
 label_coverage = Gauge(
     "upkeep_label_coverage_ratio", "Labelled, of the observations older than that.", ["model"]
 )
+forgotten = Gauge(
+    "upkeep_forgotten",
+    "Rows (inputs, quarantine) and Evidently pages (reports) that retention forgot.",
+    ["model", "kind"],
+)
 accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
 runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state"])
 run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
@@ -71,6 +76,8 @@ def refresh(work: UnitOfWork) -> None:
         for outcome, n in (item["decisions"] or {}).items():
             decisions.labels(model, outcome).set(n)
         _refresh_labels(model, label_lags(work, item["id"], now=now)[0])
+        for kind, done in work.retention.of(item["id"]).items():
+            forgotten.labels(model, kind).set(done["n_forgotten"])
         _refresh_run(model, item)
         _refresh_report(model, item)
 

@@ -14,11 +14,12 @@ from app.api.schemas import (
     NewModelBody,
     PolicyAnswer,
     ReasonBody,
+    RetentionAnswer,
 )
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, time_text
 from app.gates import gates
-from app.services import models
+from app.services import models, retention
 from app.services.ports import Json, UnitOfWork
 from app.triggers import triggers
 
@@ -126,6 +127,13 @@ def change_policy(
     """Change the policy; every change is a new version."""
     version, document = models.change_policy(work, actor, name, patch)
     return answer({"version": version, "document": document})
+
+
+@router.get("/models/{name}/retention", response_model=RetentionAnswer)
+def get_retention(name: str, actor: Reader, work: Work) -> JSONResponse:
+    """Return what is forgotten after how many days, and what was so far."""
+    with work:
+        return answer(retention.shown(work, work.models.get(name, actor.project_id)))
 
 
 @router.get("/models/{name}/policy/versions", response_model=Listing)

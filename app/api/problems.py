@@ -16,6 +16,7 @@ from app.domain.errors import (
     Conflict,
     Fault,
     Forbidden,
+    Forgotten,
     Invalid,
     NotFound,
     NotReady,
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 MEDIA_TYPE: Final = "application/problem+json"
 
 PROBLEMS: Final[Sequence[tuple[type[UpkeepError], int, str]]] = (
+    (Forgotten, 410, "forgotten"),
     (NotFound, 404, "not-found"),
     (StaleVerdict, 409, "stale-verdict"),
     (Conflict, 409, "conflict"),

@@ -1,7 +1,7 @@
 """What requests and answers look like, for validation and for OpenAPI."""
 
 import math
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -195,6 +195,23 @@ class PolicyAnswer(Answer):
 
     version: int
     document: dict[str, Any]
+
+
+class ForgottenAnswer(Answer):
+    """What is forgotten of one kind after how many days; None: never."""
+
+    days: int | None
+    before: date | None
+    n_forgotten: int
+    updated_at: datetime | None
+
+
+class RetentionAnswer(Answer):
+    """What retention forgets, and has forgotten."""
+
+    inputs: ForgottenAnswer
+    quarantine: ForgottenAnswer
+    reports: ForgottenAnswer
 
 
 class WatchAnswer(Answer):

@@ -2,6 +2,7 @@
 
 UpkeepError
 ├── NotFound            what was asked for is not there
+│   └── Forgotten       it was, until retention forgot it
 ├── Conflict            it is there, but its state forbids the move
 │   ├── IllegalTransition
 │   └── StaleVerdict    judged against a champion that has since been replaced
@@ -24,6 +25,10 @@ class UpkeepError(Exception):
 
 class NotFound(UpkeepError):
     """What was asked for is not there."""
+
+
+class Forgotten(NotFound):
+    """It was there until retention forgot it."""
 
 
 class Conflict(UpkeepError):

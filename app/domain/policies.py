@@ -107,6 +107,22 @@ class RetrainPolicy:
 
 
 @dataclass(frozen=True)
+class RetentionPolicy:
+    """What is forgotten, and when; days are days of UTC, and what is not named is kept.
+
+    Attributes:
+        inputs_days: inputs and scores of an observation; its id, answer and label stay.
+        quarantine_days: rows that broke the input contract.
+        reports_days: Evidently's page and JSON of a report; its scores and finding stay.
+    """
+
+    inputs_days: Count | None = None
+    quarantine_days: Count | None = None
+    reports_days: Count | None = None
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
 class Policy:
     """Everything that decides for one model; a versioned document.
 
@@ -118,6 +134,7 @@ class Policy:
     check: CheckPolicy = field(default_factory=CheckPolicy)
     performance: PerformancePolicy = field(default_factory=PerformancePolicy)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     triggers: Named = field(default_factory=lambda: {"drift": {}, "performance": {}})
     gates: Named = field(
         default_factory=lambda: {

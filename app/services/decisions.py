@@ -83,7 +83,7 @@ def conclude(
 ) -> tuple[UUID, Decision, TrainingRun | None]:
     """Decide, leave the record, and queue the run it calls for; in an open transaction."""
     policy = read_policy(model.policy)
-    decision = decide(situation, _signals(situation, policy), policy)
+    decision = decide(situation, signals(situation, policy), policy)
     decision_id = new_id()
     work.decisions.add(
         {
@@ -120,7 +120,8 @@ def conclude(
     return decision_id, decision, run
 
 
-def _signals(situation: Situation, policy: Policy) -> list[Signal]:
+def signals(situation: Situation, policy: Policy) -> list[Signal]:
+    """Return what each trigger of a policy makes of a situation, in the order they are asked."""
     if situation.request is not None:
         return [triggers.get("manual").read(situation, policy, {})]
     order = {"drift": 0, "performance": 1}

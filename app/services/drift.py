@@ -76,6 +76,7 @@ class Window:
         accepted: accuracy that the champion is held to, and the rows it was measured on.
         through: the newest arrival number and label number that this check looks at.
         watch: where the watch of the champion stood after its last report.
+        n_forgotten: rows of the window that retention has forgotten the inputs of.
     """
 
     model: MaintainedModel
@@ -87,6 +88,7 @@ class Window:
     accepted: tuple[float, int] | None
     through: tuple[int, int]
     watch: Watch = field(default_factory=Watch)
+    n_forgotten: int = 0
 
     def n_after(self, sequence: int) -> int:
         """Return how many of the window's rows arrived after one."""
@@ -144,6 +146,9 @@ def begin(
             accepted=_yardstick(work, policy, champion),
             through=through,
             watch=work.checks.watch(champion.id),
+            n_forgotten=work.observations.n_forgotten(
+                model_id, version=champion.number, limit=policy.check.window_rows
+            ),
         )
     return lease, window
 
@@ -278,7 +283,7 @@ def _report(
         "version_id": window.champion.id,
         "version_number": window.champion.number,
         "finding": finding,
-        "window": _span(window.current),
+        "window": {**_span(window.current), "n_forgotten": window.n_forgotten},
         "n_reference": len(window.reference),
         "scores": document(list(scores)),
         "performance": document(performance) if performance else None,

@@ -14,7 +14,7 @@ from app.domain.models import MaintainedModel
 from app.domain.training import Lease, RunSpec, TrainingRun
 from app.services.examples import from_parquet, input_hash, rows_of, snapshot_hash, to_parquet
 from app.services.policies import read_policy
-from app.services.ports import Artifacts, Dataset, Example, UnitOfWork
+from app.services.ports import Artifacts, Dataset, Example, Json, UnitOfWork
 
 HOLDOUT_SHARE = 0.2
 MINIMUM_REFERENCE_ROWS = 50
@@ -31,6 +31,7 @@ class Snapshot:
         golden: the curated rows.
         reference: rows that stand for what the version is accepted on: the newer half of the
             window, lest a version trained because of drift is compared with the time before it.
+        n_forgotten: labelled rows left out because retention has forgotten their inputs.
     """
 
     train: Sequence[Example]
@@ -39,6 +40,7 @@ class Snapshot:
     golden: Sequence[Example]
     reference: Sequence[Example]
     sha256: str
+    n_forgotten: int = 0
 
 
 _PARTS = ("train", "holdout", "window", "golden", "reference")
@@ -55,7 +57,7 @@ def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapsho
         run = work.runs.get(lease.job_id)
         if run.snapshot is None:
             snapshot = take_snapshot(work, artifacts, run)
-            parts = {}
+            parts: Json = {"n_forgotten": snapshot.n_forgotten}
             for part in _PARTS:
                 rows = getattr(snapshot, part)
                 sha256, size_bytes = artifacts.put(to_parquet(rows))
@@ -72,7 +74,8 @@ def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
     train, holdout, window, golden, reference = (
         from_parquet(artifacts.read(run.snapshot[part]["sha256"])) for part in _PARTS
     )
-    return Snapshot(train, holdout, window, golden, reference, run.snapshot_sha256)
+    n_forgotten = run.snapshot.get("n_forgotten", 0)
+    return Snapshot(train, holdout, window, golden, reference, run.snapshot_sha256, n_forgotten)
 
 
 def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> Snapshot:
@@ -91,8 +94,8 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     holdout = rows_of(artifacts, work.datasets.of(model.id, "holdout"))
     golden = rows_of(artifacts, work.datasets.of(model.id, "golden", through=spec.through_dataset))
     since = work.versions.by_id(spec.champion).trained_through if spec.champion else 0
-    older = work.observations.labelled(model.id, after_label=0, through_label=since)
-    newer = work.observations.labelled(
+    older, n_older = work.observations.labelled(model.id, after_label=0, through_label=since)
+    newer, n_newer = work.observations.labelled(
         model.id, after_label=since, through_label=spec.through_label
     )
     mask = held_out([row.label for row in newer], share=policy.retrain.holdout_share)
@@ -101,13 +104,23 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     judged = {input_hash(row.inputs) for row in [*holdout, *golden, *window]}
     train = [row for row in [*uploaded, *older, *learnable] if input_hash(row.inputs) not in judged]
     if len({row.label for row in train}) < 2:
+        gone = n_older + n_newer
         raise Invalid(
             f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
             "dataset or send labels of at least two classes"
+            + (f" ({gone} labelled rows were left out: their inputs are forgotten)" if gone else "")
         )
     newest = window[-max(MINIMUM_REFERENCE_ROWS, len(window) // 2) :]
     reference = newest if len(newest) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
-    return Snapshot(train, holdout, window, golden, reference or train, snapshot_hash(train))
+    return Snapshot(
+        train,
+        holdout,
+        window,
+        golden,
+        reference or train,
+        snapshot_hash(train),
+        n_older + n_newer,
+    )
 
 
 def _uploaded(

@@ -1,13 +1,15 @@
 """What the integration tests say often: a model, its versions, rows, labels, a run in a worker."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, text
 
-from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
+from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
+from app.commands import migrate
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField
@@ -15,6 +17,8 @@ from app.domain.training import TrainingRun
 from app.domain.versions import ModelVersion, Origin, VersionState
 from app.services import datasets, decisions, models, observations, training
 from app.services.ports import Actor, Artifacts
+from tests.servers import fresh_database
+from workers.announcements import plugins
 
 LABELS = ("negative", "positive")
 NO_CHECKS = {"check": {"every_seconds": 1e9, "settle_seconds": 1e9}}
@@ -135,3 +139,37 @@ def expire_lease(engine: Engine, table: str, job_id: UUID) -> None:
             text(f"UPDATE {table} SET lease_expires_at = now() - interval '1 s' WHERE id = :id"),
             {"id": job_id},
         )
+
+
+@contextlib.contextmanager
+def fresh(servers: tuple[str, str]) -> Iterator[tuple[PostgresUnitOfWork, Engine]]:
+    """Yield a unit of work over a database of its own, and its engine."""
+    with fresh_database(servers[0]) as url:
+        migrate(url)
+        engine = connect(url)
+        with PostgresUnitOfWork(engine) as work:
+            work.plugins.announce(plugins())
+        yield PostgresUnitOfWork(engine), engine
+        engine.dispose()
+
+
+def age(engine: Engine, *, days: int) -> None:
+    """Let everything stored have arrived so many days ago."""
+    with engine.begin() as connection:
+        for change in (
+            "UPDATE observations SET received_at = received_at - make_interval(days => :days)",
+            "UPDATE observation_segments SET arrived_on = arrived_on - CAST(:days AS integer)",
+            "UPDATE quarantined_observations"
+            " SET received_at = received_at - make_interval(days => :days)",
+            "UPDATE drift_reports SET created_at = created_at - make_interval(days => :days)",
+        ):
+            connection.execute(text(change), {"days": days})
+
+
+def partitions(engine: Engine) -> set[str]:
+    query = (
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'observation_segments'::regclass"
+    )
+    with engine.connect() as connection:
+        return set(connection.execute(text(query)).scalars())

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
@@ -51,6 +52,12 @@ def test_migrating_twice_changes_nothing(empty):
     assert tables(empty) == before
 
 
+def n_migrations_after(revision):
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return len(list(ScriptDirectory.from_config(config).iterate_revisions("head", revision)))
+
+
 OLD_ROWS = """
 INSERT INTO projects (id, name) VALUES (gen_random_uuid(), 'default');
 INSERT INTO models (id, project_id, name, task_type, base_model, labels, contract, objective)
@@ -77,7 +84,7 @@ def test_rows_of_before_are_kept_by_an_upgrade_and_all_rows_by_the_way_back(empt
 
     with work:
         upgraded = work.observations.newest(model_id, version=1, limit=1000)
-    migrate(empty, "-3")
+    migrate(empty, f"-{n_migrations_after('678713449ceb')}")
     with engine.connect() as connection:
         query = "SELECT id, inputs, scores FROM observations ORDER BY sequence"
         back = [tuple(row) for row in connection.execute(text(query))]

@@ -8,18 +8,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy import text
 
-from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.adapters.postgres.writing import INLINE_ROWS
-from app.commands import migrate
 from app.domain.observations import ContractField, FieldType
 from app.services import observations
 from bench.ingest_kills import kills
 from bench.ingest_malformed import FIELDS, Judge, payloads
 from bench.ingest_support import Servers
 from tests.conftest import free_port
-from tests.integration.support import LABELS, actor, add_version, now, text_model
-from tests.servers import fresh_database
-from workers.announcements import plugins
+from tests.integration.support import (
+    LABELS,
+    actor,
+    add_version,
+    fresh,
+    now,
+    partitions,
+    text_model,
+)
 
 N = 3 * INLINE_ROWS
 CONTRACT = [
@@ -105,7 +109,7 @@ def test_labelled_rows_of_both_kinds_come_with_their_inputs(work, held):
 
     with work:
         through = work.observations.horizon(held.id)[1]
-        found = work.observations.labelled(held.id, after_label=0, through_label=through)
+        found, _ = work.observations.labelled(held.id, after_label=0, through_label=through)
 
     assert [(row.id, row.inputs) for row in found] == list(
         zip((row["id"] for row in rows), inputs_sent(rows), strict=True)
@@ -155,49 +159,7 @@ def test_columns_of_nothing_are_empty(work, held):
     assert len(found.sequences) == len(found.predictions) == len(found.inputs) == 0
 
 
-@pytest.mark.parametrize("n", [INLINE_ROWS - 1, N])
-def test_what_is_forgotten_loses_its_inputs_and_stays_known(servers, n):
-    with fresh(servers) as (work, engine):
-        model = text_model(work, contract=CONTRACT)
-        log(work, model, rows_of(n))
-        age(engine, days=3)
-        log(work, model, rows_of(2, prefix="new"))
-
-        with work:
-            n_forgotten = work.observations.drop_before(datetime.now(UTC).date())
-
-        assert n_forgotten == n
-        assert [row.id for row in newest(work, model)] == ["new-0", "new-1"]
-        assert log(work, model, rows_of(n)).n_duplicates == n
-        with work:
-            assert work.observations.get(model.id, "s-0")["prediction"] == LABELS[0]
-            columns = work.observations.columns(model.id, version=1, after_sequence=0, limit=n + 2)
-        assert len(columns.sequences) == 2
-
-
-@contextlib.contextmanager
-def fresh(servers):
-    """Yield a unit of work over a database of its own, and its engine."""
-    with fresh_database(servers[0]) as url:
-        migrate(url)
-        engine = connect(url)
-        with PostgresUnitOfWork(engine) as work:
-            work.plugins.announce(plugins())
-        yield PostgresUnitOfWork(engine), engine
-        engine.dispose()
-
-
-def age(engine, *, days):
-    """Let everything stored have arrived so many days ago."""
-    with engine.begin() as connection:
-        for change in (
-            "UPDATE observations SET received_at = received_at - make_interval(days => :days)",
-            "UPDATE observation_segments SET arrived_on = arrived_on - CAST(:days AS integer)",
-        ):
-            connection.execute(text(change), {"days": days})
-
-
-def test_the_coming_days_have_partitions_and_a_past_one_is_dropped(servers):
+def test_the_coming_days_have_partitions(servers):
     with fresh(servers) as (work, engine):
         today = datetime.now(UTC).date()
         model = text_model(work, contract=CONTRACT)
@@ -208,11 +170,6 @@ def test_the_coming_days_have_partitions_and_a_past_one_is_dropped(servers):
             "observation_segments_default",
             *(f"observation_segments_{today + timedelta(days=n):%Y%m%d}" for n in range(-3, 4)),
         }
-
-        with work:
-            assert work.observations.drop_before(today) == 0
-
-        assert len(partitions(engine)) == 5
         assert len(newest(work, model)) == N
 
 
@@ -229,15 +186,6 @@ def test_a_day_whose_rows_came_before_its_partition_needs_none(servers):
         assert partitions(engine) == {"observation_segments_default", tomorrow}
         log(work, model, rows_of(N, prefix="more"))
         assert len(newest(work, model)) == 2 * N
-
-
-def partitions(engine):
-    query = (
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-        " WHERE i.inhparent = 'observation_segments'::regclass"
-    )
-    with engine.connect() as connection:
-        return set(connection.execute(text(query)).scalars())
 
 
 def test_whatever_is_sent_nothing_fails_and_nothing_is_half_stored(

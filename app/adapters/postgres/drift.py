@@ -1,7 +1,7 @@
 """Checks and the drift reports they leave."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session, defer
 
 from app.adapters.postgres import leases
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import CheckRow, DriftReportRow
+from app.adapters.postgres.schema import CheckRow, DriftReportRow, ForgottenRow
 from app.domain.drift import Watch
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict, Forgotten, NotFound
 from app.domain.identity import new_id
 from app.domain.training import Lease
 from app.services.ports import Json, Listed, Page
@@ -120,14 +120,28 @@ class PostgresChecks:
     def report_html(self, report_id: UUID, model_id: UUID) -> bytes:
         html: bytes | None = self._column(DriftReportRow.evidently_html, report_id, model_id)
         if html is None:
-            raise NotFound(f"drift report {report_id} has no Evidently page")
+            raise self._lacking(report_id, model_id, "page")
         return html
 
     def report_json(self, report_id: UUID, model_id: UUID) -> Json:
         body: Json | None = self._column(DriftReportRow.evidently_json, report_id, model_id)
         if body is None:
-            raise NotFound(f"drift report {report_id} has no Evidently JSON")
+            raise self._lacking(report_id, model_id, "JSON")
         return body
+
+    def _lacking(self, report_id: UUID, model_id: UUID, what: str) -> NotFound:
+        before = self._session.scalar(
+            select(ForgottenRow.before).where(
+                ForgottenRow.model_id == model_id, ForgottenRow.kind == "reports"
+            )
+        )
+        made = self._column(DriftReportRow.created_at, report_id, model_id)
+        if before and made and made.astimezone(UTC).date() < before:
+            return Forgotten(
+                f"retention has forgotten Evidently's {what} of all reports before {before}; the "
+                "report itself has its scores and finding"
+            )
+        return NotFound(f"drift report {report_id} has no Evidently {what}")
 
     def _column(self, column: Any, report_id: UUID, model_id: UUID) -> Any:
         return self._session.scalar(

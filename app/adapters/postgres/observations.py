@@ -1,7 +1,7 @@
 """Inference records and their labels."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from app.adapters.postgres import copying, segments, writing
 from app.adapters.postgres.column_reads import columns_of
 from app.adapters.postgres.label_lags import waits_of
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import LabelRow, ModelRow, ObservationRow, QuarantinedRow
+from app.adapters.postgres.schema import ForgottenRow, LabelRow, ObservationRow, QuarantinedRow
 from app.adapters.postgres.segments import Address
 from app.domain.errors import NotFound
 from app.domain.observations import Label, Observation, Rejected
@@ -43,12 +43,6 @@ WITH known AS (
 )
 SELECT k.id, c.id IS NOT NULL FROM known k LEFT JOIN changed c ON c.id = k.id
 """
-
-_EMPTY = text("""
-UPDATE observations SET inputs = NULL, scores = NULL
-WHERE received_at < CAST(:day AS date) AT TIME ZONE 'UTC' AND inputs IS NOT NULL
-RETURNING 1
-""")
 
 _TIMELINE = text("""
 SELECT (rank - 1) / :bucket AS bucket, min(sequence) AS first_sequence,
@@ -188,6 +182,8 @@ class PostgresObservations:
         (body,) = self._bodies([row])
         return {
             **document(_observation(row, *(body or ({}, None)))),
+            **({} if body else {"inputs": None}),
+            "is_forgotten": body is None,
             "received_at": row.received_at,
             "labels": [
                 {"label": label.label, "at": label.labelled_at, "received_at": label.received_at}
@@ -208,10 +204,10 @@ class PostgresObservations:
 
     def labelled(
         self, model_id: UUID, *, after_label: int, through_label: int
-    ) -> Sequence[Example]:
+    ) -> tuple[Sequence[Example], int]:
         """Return the rows labelled in a stretch of label numbers, in order of arrival.
 
-        Rows whose inputs were dropped are left out.
+        Also how many more there were whose inputs are forgotten.
         """
         rows = self._session.execute(
             select(*_THIN)
@@ -223,11 +219,12 @@ class PostgresObservations:
             .order_by(ObservationRow.sequence)
         ).all()
         bodies = self._bodies(rows)
-        return [
+        found = [
             Example(row.id, body[0], row.label or "", row.sequence, row.observed_at)
             for row, body in zip(rows, bodies, strict=True)
             if body
         ]
+        return found, len(rows) - len(found)
 
     def _bodies(self, rows: Sequence[Any]) -> list[_Body | None]:
         """Return inputs and scores of each row; None where they were dropped."""
@@ -278,9 +275,40 @@ class PostgresObservations:
         return row[0] or 0, row[1] or 0
 
     def n_labelled(self, model_id: UUID, *, after_label: int) -> int:
+        """Return how many rows were labelled after one; those whose inputs are known."""
         return self._count(
-            ObservationRow.model_id == model_id, ObservationRow.label_sequence > after_label
+            ObservationRow.model_id == model_id,
+            ObservationRow.label_sequence > after_label,
+            *self._known(model_id),
         )
+
+    def n_forgotten(self, model_id: UUID, *, version: int, limit: int) -> int:
+        """Return how many of a version's newest rows have no inputs any more."""
+        before = self._forgotten_before(model_id)
+        if before is None:
+            return 0
+        newest = (
+            select(ObservationRow.received_at)
+            .where(ObservationRow.model_id == model_id, ObservationRow.version == version)
+            .order_by(ObservationRow.sequence.desc())
+            .limit(limit)
+            .subquery()
+        )
+        query = select(func.count()).where(newest.c.received_at < before)
+        return self._session.scalar(query) or 0
+
+    def _known(self, model_id: UUID) -> list[Any]:
+        """Return the condition on rows whose inputs are not forgotten; none where none is."""
+        before = self._forgotten_before(model_id)
+        return [] if before is None else [ObservationRow.received_at >= before]
+
+    def _forgotten_before(self, model_id: UUID) -> datetime | None:
+        day = self._session.scalar(
+            select(ForgottenRow.before).where(
+                ForgottenRow.model_id == model_id, ForgottenRow.kind == "inputs"
+            )
+        )
+        return None if day is None else datetime.combine(day, time(), UTC)
 
     def _count(self, *conditions: Any) -> int:
         query = select(func.count()).select_from(ObservationRow).where(*conditions)
@@ -288,7 +316,9 @@ class PostgresObservations:
 
     def n_classes(self, model_id: UUID) -> int:
         query = select(func.count(func.distinct(ObservationRow.label))).where(
-            ObservationRow.model_id == model_id, ObservationRow.label_sequence.is_not(None)
+            ObservationRow.model_id == model_id,
+            ObservationRow.label_sequence.is_not(None),
+            *self._known(model_id),
         )
         return self._session.scalar(query) or 0
 
@@ -330,21 +360,6 @@ class PostgresObservations:
 
     def prepare_days(self, today: date, *, ahead: int) -> None:
         segments.prepare_days(self._session, today, ahead=ahead)
-
-    def drop_before(self, day: date) -> int:
-        """Forget the inputs and scores of all that arrived before a day (UTC).
-
-        Ids, answers and labels stay: what was sent once stays known, and so does how well the
-        answers were.
-
-        Returns:
-            How many observations lost their inputs.
-        """
-        with copying.raw_cursor(self._session) as cursor:
-            for model_id in self._session.scalars(select(ModelRow.id).order_by(ModelRow.id)):
-                writing.take_turn(cursor, model_id)
-        emptied = self._session.execute(_EMPTY, {"day": day})
-        return len(emptied.all()) + segments.drop_before(self._session, day)
 
 
 def _observation(

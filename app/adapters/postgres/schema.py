@@ -156,7 +156,12 @@ class ObservationRow(Row):
             "label_sequence",
             postgresql_where=text("label_sequence IS NOT NULL"),
         ),
-        Index("ix_observations_inline", "received_at", postgresql_where=text("inputs IS NOT NULL")),
+        Index(
+            "ix_observations_inline_by_model",
+            "model_id",
+            "received_at",
+            postgresql_where=text("inputs IS NOT NULL"),
+        ),
     )
     model_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
@@ -188,6 +193,23 @@ class ObservationSegmentRow(Row):
     model_id: Mapped[UUID]
     n_rows: Mapped[int]
     body: Mapped[bytes]
+
+
+class ForgottenRow(Row):
+    """What retention has forgotten of a model: inputs, quarantined rows, or Evidently's pages.
+
+    All of the kind that arrived before the day `before` (UTC) is gone.
+    """
+
+    __tablename__ = "forgotten"
+    __table_args__ = (
+        CheckConstraint("kind IN ('inputs', 'quarantine', 'reports')", name="kind_known"),
+    )
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    before: Mapped[date | None]
+    n: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class LabelRow(Row):

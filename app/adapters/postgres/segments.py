@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -38,10 +38,10 @@ SELECT id, body FROM observation_segments
 WHERE arrived_on = ANY(CAST(:days AS date[])) AND id = ANY(CAST(:ids AS bigint[]))
 """)
 
-_BEFORE = text("""
+_PARTITIONS_OF = text("""
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'observation_segments'::regclass AND c.relname < :first
-  AND c.relname ~ '_[0-9]{8}$'
+WHERE i.inhparent = 'observation_segments'::regclass AND c.relname ~ '_[0-9]{8}$'
+ORDER BY c.relname
 """)
 
 
@@ -155,18 +155,18 @@ def prepare_days(session: Session, today: date, *, ahead: int) -> None:
             continue
 
 
-def drop_before(session: Session, day: date) -> int:
-    """Delete all segments that arrived before a day (UTC); return how many rows they held."""
-    session.execute(text("SET LOCAL lock_timeout = '2s'"))
-    n_rows = session.scalar(
-        text("SELECT coalesce(sum(n_rows), 0) FROM observation_segments WHERE arrived_on < :day"),
-        {"day": day},
+def partitions(session: Session) -> list[tuple[str, date]]:
+    """Return the partitions that are for one day, and that day, the oldest first."""
+    names = session.scalars(_PARTITIONS_OF).all()
+    return [(name, datetime.strptime(name[-8:], "%Y%m%d").date()) for name in names]  # noqa: DTZ007  a day of UTC
+
+
+def rows_by_model(session: Session, partition: str) -> dict[UUID, int]:
+    """Return how many rows each model has in a partition."""
+    count = sql.SQL("SELECT model_id, sum(n_rows)::bigint FROM {} GROUP BY model_id").format(
+        sql.Identifier(partition)
     )
-    for name in session.scalars(_BEFORE, {"first": _partition(day)}).all():
-        drop = sql.SQL("DROP TABLE {}").format(sql.Identifier(name))
-        session.execute(text(drop.as_string(None)))
-    session.execute(text("DELETE FROM observation_segments WHERE arrived_on < :day"), {"day": day})
-    return int(n_rows or 0)
+    return {row[0]: int(row[1]) for row in session.execute(text(count.as_string(None)))}
 
 
 def _partition(day: date) -> str:

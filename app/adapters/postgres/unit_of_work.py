@@ -15,6 +15,7 @@ from app.adapters.postgres.fleet import PostgresOutbox, PostgresPlugins
 from app.adapters.postgres.keys import PostgresKeys
 from app.adapters.postgres.models import PostgresModels
 from app.adapters.postgres.observations import PostgresObservations
+from app.adapters.postgres.retention import PostgresRetention
 from app.adapters.postgres.training import PostgresRuns
 from app.adapters.postgres.versions import PostgresVersions
 from app.domain.errors import Unavailable
@@ -33,6 +34,7 @@ class PostgresUnitOfWork:
     models: PostgresModels
     datasets: PostgresDatasets
     observations: PostgresObservations
+    retention: PostgresRetention
     checks: PostgresChecks
     decisions: PostgresDecisions
     runs: PostgresRuns
@@ -52,6 +54,7 @@ class PostgresUnitOfWork:
         self.models = PostgresModels(session)
         self.datasets = PostgresDatasets(session)
         self.observations = PostgresObservations(session)
+        self.retention = PostgresRetention(session)
         self.checks = PostgresChecks(session)
         self.decisions = PostgresDecisions(session)
         self.runs = PostgresRuns(session)

@@ -88,6 +88,7 @@ def test_the_schema_says_what_a_policy_may_hold():
         "check",
         "performance",
         "retrain",
+        "retention",
         "triggers",
         "gates",
     }

@@ -1,19 +1,28 @@
 """Versions, promotion and rollback over REST."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, File, Form, Header, Query, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from app.api.context import Approver, Paged, Reader, Wired, Work, answer, listing, now
-from app.api.schemas import Listing, PromoteBody, RollbackBody, VersionAnswer
+from app.api.context import Approver, Operator, Paged, Reader, Wired, Work, answer, listing, now
+from app.api.schemas import (
+    Listing,
+    PromoteBody,
+    ReferenceAnswer,
+    ReferenceBody,
+    RollbackBody,
+    VersionAnswer,
+)
 from app.domain.errors import Fault, Invalid
-from app.services import promotion, versions
+from app.services import promotion, references, versions
 from app.services.documents import document
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"])
+
+PARQUET, NDJSON = "application/vnd.apache.parquet", "application/x-ndjson"
 
 
 @router.post("/versions", status_code=202, response_model=VersionAnswer)
@@ -83,6 +92,51 @@ def get_file(
         media_type="application/octet-stream",
         filename=file.path,
         headers={"ETag": f'"{file.sha256}"', "Cache-Control": "private, immutable"},
+    )
+
+
+@router.get("/versions/{number}/reference", response_model=ReferenceAnswer)
+def get_reference(name: str, number: int, actor: Reader, work: Work) -> JSONResponse:
+    """Return what a version is compared with, since when, and what it was before."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        return answer(references.shown(work, model, work.versions.get(model.id, number)))
+
+
+@router.put("/versions/{number}/reference", response_model=ReferenceAnswer)
+def replace_reference(
+    name: str, number: int, body: ReferenceBody, actor: Operator, work: Work
+) -> JSONResponse:
+    """Compare a version with another dataset from now on; its watch starts anew."""
+    references.replace(work, actor, name, number, dataset_id=body.dataset, reason=body.reason)
+    with work:
+        model = work.models.get(name, actor.project_id)
+        return answer(references.shown(work, model, work.versions.get(model.id, number)))
+
+
+@router.get("/versions/{number}/reference/rows", response_class=Response)
+def get_reference_rows(
+    name: str,
+    number: int,
+    actor: Reader,
+    work: Work,
+    wired: Wired,
+    kind: Annotated[
+        Literal["parquet", "ndjson"],
+        Query(alias="format", description="as stored, or a JSON object a line"),
+    ] = "parquet",
+) -> Response:
+    """Return the rows that a version is compared with; the Parquet's SHA-256 is `sha256`."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        dataset = references.dataset_of(work, work.versions.get(model.id, number))
+    if kind == "ndjson":
+        return Response(references.as_ndjson(wired.artifacts, dataset), media_type=NDJSON)
+    return FileResponse(
+        wired.artifacts.path(dataset.sha256),
+        media_type=PARQUET,
+        filename=f"{dataset.id}.parquet",
+        headers={"ETag": f'"{dataset.sha256}"', "Cache-Control": "private, no-cache"},
     )
 
 

@@ -165,6 +165,13 @@ class PromoteBody(Body):
     judged_against: Annotated[int, Field(ge=0)] | None = None
 
 
+class ReferenceBody(Body):
+    """What a version is to be compared with."""
+
+    dataset: UUID
+    reason: Reason
+
+
 class RollbackBody(Body):
     """A person's rollback."""
 
@@ -361,6 +368,19 @@ class VersionAnswer(Answer):
     evidence: list[dict[str, Any]]
     verdicts: list[dict[str, Any]]
     created_at: datetime
+
+
+class ReferenceAnswer(Answer):
+    """What a version is compared with."""
+
+    version: int
+    dataset: UUID
+    role: str
+    n_rows: int
+    sha256: str
+    since: datetime
+    rows: dict[str, str]
+    history: list[dict[str, Any]]
 
 
 class Listing(Answer):

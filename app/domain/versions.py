@@ -101,6 +101,17 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceChange:
+    """One replacement of the dataset that a version is compared with: who, when, why."""
+
+    before: UUID | None
+    after: UUID
+    at: datetime
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """One move of a version, as it was recorded: who, when, why."""
 

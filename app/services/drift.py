@@ -237,6 +237,10 @@ def finish(
             raise StaleVerdict(
                 f"version {window.champion.number} was replaced while it was looked at; look again"
             )
+        if champion.reference != window.champion.reference:
+            raise StaleVerdict(
+                f"the reference of version {champion.number} was replaced meanwhile; look again"
+            )
         work.checks.add_report({**report, "evidently_json": evidently}, html=html)
         if finding is Finding.DRIFT:
             work.events.record(
@@ -283,7 +287,12 @@ def _report(
         "version_id": window.champion.id,
         "version_number": window.champion.number,
         "finding": finding,
-        "window": {**_span(window.current), "n_forgotten": window.n_forgotten},
+        "window": {
+            **_span(window.current),
+            "n_forgotten": window.n_forgotten,
+            "arrived_through": window.through[0],
+            "labels_through": window.through[1],
+        },
         "n_reference": len(window.reference),
         "scores": document(list(scores)),
         "performance": document(performance) if performance else None,

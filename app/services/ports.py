@@ -15,7 +15,7 @@ from app.domain.drift import Watch
 from app.domain.models import MaintainedModel
 from app.domain.observations import Intake, Label, Observation, Rejected
 from app.domain.training import Lease, RunEvent, RunState, TrainingRun
-from app.domain.versions import ModelFile, ModelVersion, Transition, VersionEvent
+from app.domain.versions import ModelFile, ModelVersion, ReferenceChange, Transition, VersionEvent
 from app.services.batches import Batch, Columns
 
 Json = dict[str, Any]
@@ -276,6 +276,10 @@ class Versions(Protocol):
     def advance(
         self, version: ModelVersion, event: VersionEvent, *, actor: str, reason: str
     ) -> ModelVersion: ...
+    def replace_reference(
+        self, version: ModelVersion, dataset_id: UUID, *, actor: str, reason: str
+    ) -> None: ...
+    def reference_changes(self, version_id: UUID) -> Sequence[ReferenceChange]: ...
     def set_accepted(self, version_id: UUID, accepted: Json, metrics: Json) -> None: ...
     def transitions(
         self, model_id: UUID, *, version_id: UUID | None = None

@@ -1,23 +1,39 @@
 """Checks and the drift reports they leave."""
 
 from collections.abc import Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session, defer
 
 from app.adapters.postgres import leases
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import CheckRow, DriftReportRow, ForgottenRow
+from app.adapters.postgres.schema import CheckRow, DriftReportRow, ForgottenRow, ReferenceChangeRow
 from app.domain.drift import Watch
 from app.domain.errors import Conflict, Forgotten, NotFound
 from app.domain.identity import new_id
 from app.domain.training import Lease
 from app.services.ports import Json, Listed, Page
 
+LATE_LABELS = 500
+"""Labels after a report that are looked at one by one; where more came, it counts as stale."""
+
+_LATE = text("""
+SELECT r.id, count(o.sequence) AS n_looked_at,
+       count(*) FILTER (WHERE o.version = r.version AND o.sequence <= r.arrived) AS n
+FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS int[]), CAST(:arrived AS bigint[]),
+            CAST(:labels AS bigint[])) AS r(id, version, arrived, labels)
+LEFT JOIN LATERAL (
+  SELECT version, sequence FROM observations
+  WHERE model_id = :model_id AND label_sequence > r.labels
+  ORDER BY label_sequence LIMIT :limit) AS o ON true
+GROUP BY r.id
+""")
+
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 IN_FLIGHT = ("queued", "running")
 
 
@@ -97,10 +113,19 @@ class PostgresChecks:
         self._session.execute(insert(DriftReportRow).values(**report, evidently_html=html))
 
     def watch(self, version_id: UUID) -> Watch:
-        """Return where the watch of a version stood after its newest report."""
+        """Return where the watch of a version stood after its newest report.
+
+        It starts anew where the version's reference was replaced since.
+        """
+        changed_at = select(func.max(ReferenceChangeRow.at)).where(
+            ReferenceChangeRow.version_id == version_id
+        )
         state = self._session.scalar(
             select(DriftReportRow.watch)
-            .where(DriftReportRow.version_id == version_id)
+            .where(
+                DriftReportRow.version_id == version_id,
+                DriftReportRow.created_at > func.coalesce(changed_at.scalar_subquery(), _EVER),
+            )
             .order_by(DriftReportRow.created_at.desc(), DriftReportRow.id.desc())
             .limit(1)
         )
@@ -115,7 +140,7 @@ class PostgresChecks:
         row = self._session.scalar(query)
         if row is None:
             raise NotFound(f"there is no drift report {report_id}")
-        return _report(row)
+        return self._shown(model_id, [row])[0]
 
     def report_html(self, report_id: UUID, model_id: UUID) -> bytes:
         html: bytes | None = self._column(DriftReportRow.evidently_html, report_id, model_id)
@@ -156,7 +181,25 @@ class PostgresChecks:
             .where(DriftReportRow.model_id == model_id)
             .options(defer(DriftReportRow.evidently_html), defer(DriftReportRow.evidently_json))
         )
-        return page_of(self._session, query, page, (DriftReportRow.id,), _report)
+        listed = page_of(self._session, query, page, (DriftReportRow.id,), lambda row: row)
+        return Listed(self._shown(model_id, listed.items), listed.next_cursor)
+
+    def _shown(self, model_id: UUID, rows: Sequence[DriftReportRow]) -> list[Json]:
+        """Return reports, each with how many labels of the rows it had seen came since."""
+        known = [row for row in rows if row.window.get("labels_through") is not None]
+        late = self._session.execute(
+            _LATE,
+            {
+                "model_id": model_id,
+                "ids": [row.id for row in known],
+                "versions": [row.version_number for row in known],
+                "arrived": [row.window["arrived_through"] for row in known],
+                "labels": [row.window["labels_through"] for row in known],
+                "limit": LATE_LABELS,
+            },
+        )
+        since = {row.id: (row.n, row.n_looked_at >= LATE_LABELS) for row in late}
+        return [_report(row, since.get(row.id)) for row in rows]
 
     def stalled(self, *, resend_seconds: float) -> Sequence[UUID]:
         """Return checks in flight that no worker holds, though they were sent a while ago."""
@@ -178,7 +221,16 @@ def _shown(watch: Json | None) -> Json | None:
     return {key: value for key, value in watch.items() if key not in {"values", "columns"}}
 
 
-def _report(row: DriftReportRow) -> Json:
+def _report(row: DriftReportRow, late: tuple[int, bool] | None) -> Json:
+    performance = row.performance
+    if performance is not None:
+        n, is_at_least = late or (None, None)
+        performance = {
+            **performance,
+            "is_stale": None if n is None else bool(n or is_at_least),
+            "n_labels_since": n,
+            "is_at_least": is_at_least,
+        }
     return {
         "id": row.id,
         "version": row.version_number,
@@ -187,7 +239,7 @@ def _report(row: DriftReportRow) -> Json:
         "n_reference": row.n_reference,
         "fdr": row.fdr,
         "scores": row.scores,
-        "performance": row.performance,
+        "performance": performance,
         "watch": _shown(row.watch),
         "created_at": row.created_at,
     }

@@ -291,6 +291,20 @@ class VersionTransitionRow(Row):
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class ReferenceChangeRow(Row):
+    """One replacement of what a version is compared with: who, when, why."""
+
+    __tablename__ = "reference_changes"
+    __table_args__ = (Index(None, "version_id", "at"),)
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
+    before: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"))
+    after: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    actor: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class CheckRow(Row):
     """One asked-for look at a model."""
 

@@ -14,6 +14,7 @@ from app.adapters.postgres.schema import (
     EvidenceRow,
     ModelRow,
     ModelVersionRow,
+    ReferenceChangeRow,
     VersionTransitionRow,
 )
 from app.domain.errors import Conflict, NotFound
@@ -24,6 +25,7 @@ from app.domain.versions import (
     ModelFile,
     ModelVersion,
     Origin,
+    ReferenceChange,
     Transition,
     VersionEvent,
     VersionState,
@@ -170,6 +172,35 @@ class PostgresVersions:
             .where(ModelVersionRow.id == version_id)
             .values(accepted=accepted, metrics=metrics)
         )
+
+    def replace_reference(
+        self, version: ModelVersion, dataset_id: UUID, *, actor: str, reason: str
+    ) -> None:
+        """Compare a version with another dataset from now on, and record the change."""
+        self._session.execute(
+            update(ModelVersionRow)
+            .where(ModelVersionRow.id == version.id)
+            .values(reference=dataset_id)
+        )
+        self._session.execute(
+            insert(ReferenceChangeRow).values(
+                version_id=version.id,
+                before=version.reference,
+                after=dataset_id,
+                actor=actor,
+                reason=reason,
+            )
+        )
+
+    def reference_changes(self, version_id: UUID) -> Sequence[ReferenceChange]:
+        rows = self._session.scalars(
+            select(ReferenceChangeRow)
+            .where(ReferenceChangeRow.version_id == version_id)
+            .order_by(ReferenceChangeRow.sequence)
+        )
+        return [
+            ReferenceChange(row.before, row.after, row.at, row.actor, row.reason) for row in rows
+        ]
 
     def transitions(
         self, model_id: UUID, *, version_id: UUID | None = None

@@ -15,7 +15,7 @@ from workers.task_types import task_types
 OWN: Final = ("prediction", "confidence", "embedding")
 """Signals of the champion's answers."""
 _KEPT: Final = 8
-_references: OrderedDict[tuple[str, str], tuple[Columns, Mapping[str, Any]]] = OrderedDict()
+_references: OrderedDict[tuple[str, str, bool], tuple[Columns, Mapping[str, Any]]] = OrderedDict()
 
 
 def columns_of(window: Window) -> tuple[Columns, Columns]:
@@ -27,12 +27,13 @@ def columns_of(window: Window) -> tuple[Columns, Columns]:
         return {}, {}
     fields = window.model.contract.fields
     then = [row.observed_at for row in window.reference]
-    key = (window.champion.digest, str(window.champion.reference))
+    key = (window.champion.digest, str(window.champion.reference), _asks_of_texts(window))
     if key not in _references:
         inputs = [row.inputs for row in window.reference]
         learned = _learned(window, inputs)
         state = task_types.get(window.model.task_type).fit_signals(learned)
-        _references[key] = _input_columns(window, inputs, then, state), state
+        columns = _input_columns(window, inputs, then, state, of_reference=True)
+        _references[key] = columns, state
         _add_answers_of_champion(window, inputs, _references[key][0])
         while len(_references) > _KEPT:
             _references.popitem(last=False)
@@ -61,6 +62,11 @@ def _learned(window: Window, inputs: Inputs) -> list[dict[str, Any]]:
     return [{name: row[name] for name in names if name in row} for row in inputs]
 
 
+def _asks_of_texts(window: Window) -> bool:
+    """Return whether the policy has the text that the task type reads measured as it is, too."""
+    return not window.policy.check.detectors.get("text", {}).keys() <= {"missing"}
+
+
 def _read_fields(window: Window) -> list[ContractField]:
     contract = task_types.get(window.model.task_type).default_contract
     kinds = {field["type"] for field in contract}
@@ -68,11 +74,17 @@ def _read_fields(window: Window) -> list[ContractField]:
 
 
 def _input_columns(
-    window: Window, inputs: Inputs, times: Times, state: Mapping[str, Any]
+    window: Window,
+    inputs: Inputs,
+    times: Times,
+    state: Mapping[str, Any],
+    *,
+    of_reference: bool = False,
 ) -> Columns:
     task_type = task_types.get(window.model.task_type)
-    signals = task_type.signals(_learned(window, inputs), state)
-    read = [field for field in _read_fields(window) if field.type is FieldType.TEXT]
+    signals = task_type.signals(_learned(window, inputs), state, of_reference=of_reference)
+    read = [] if _asks_of_texts(window) else _read_fields(window)
+    read = [field for field in read if field.type is FieldType.TEXT]
     others = [field for field in window.model.contract.fields if field not in read]
     columns = {
         kind: {

@@ -254,7 +254,11 @@ class ImageClassification:
         return {}
 
     def signals(
-        self, inputs: Inputs, state: Mapping[str, Any] | None = None
+        self,
+        inputs: Inputs,
+        state: Mapping[str, Any] | None = None,
+        *,
+        of_reference: bool = False,  # a picture is compared with none
     ) -> dict[str, NDArray[np.float64]]:
         """Return brightness, contrast, sharpness, ink_share, width, height; NaN if unreadable."""
         rows = [picture_signals(value) for value in inputs]

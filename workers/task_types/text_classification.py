@@ -247,22 +247,37 @@ class TextClassification:
         return TextLearner(directory)
 
     def fit_signals(self, reference: Inputs) -> dict[str, Any]:
-        """Return the words of the reference, the most frequent first kept when there are many."""
+        """Return the words of the reference, and which of them only one of its inputs holds.
+
+        The words that most inputs hold are kept when there are many.
+        """
         counts = Counter(
-            word for value in reference for text in value.values() for word in _words(text)
+            word
+            for value in reference
+            for word in {word for text in value.values() for word in _words(text)}
         )
         chosen = sorted(counts, key=lambda word: (-counts[word], word))[:VOCABULARY_SIZE]
-        return {"vocabulary": sorted(chosen)}
+        return {
+            "vocabulary": sorted(chosen),
+            "once": sorted(word for word in chosen if counts[word] == 1),
+        }
 
     def signals(
-        self, inputs: Inputs, state: Mapping[str, Any] | None = None
+        self,
+        inputs: Inputs,
+        state: Mapping[str, Any] | None = None,
+        *,
+        of_reference: bool = False,
     ) -> dict[str, NDArray[np.float64]]:
         """Return length_chars, n_words, unseen_word_share, digit_share, punctuation_share.
 
         All over the text fields of an input together. `unseen_word_share` is NaN without a
-        reference vocabulary or without words.
+        reference vocabulary or without words; in an input of the reference itself, a word that no
+        other one holds is unseen.
         """
         known = frozenset(state["vocabulary"]) if state and "vocabulary" in state else None
+        if state and known is not None and of_reference:
+            known -= frozenset(state["once"])
         rows = [_text_signals(value, known) for value in inputs]
         table = np.asarray(rows, dtype=np.float64).reshape(len(inputs), len(SIGNALS))
         return {name: table[:, column] for column, name in enumerate(SIGNALS)}

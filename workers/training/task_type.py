@@ -139,7 +139,18 @@ class TaskType(Protocol):
         ...
 
     def signals(
-        self, inputs: Inputs, state: Mapping[str, Any] | None = None
+        self,
+        inputs: Inputs,
+        state: Mapping[str, Any] | None = None,
+        *,
+        of_reference: bool = False,
     ) -> dict[str, NDArray[np.float64]]:
-        """Return label-free signals by name, each of shape (n,), NaN where missing."""
+        """Return label-free signals by name, each of shape (n,), NaN where missing.
+
+        Args:
+            inputs: what to read.
+            state: of the reference.
+            of_reference: these are the inputs that the state was fitted to, so that each is
+                compared with the others: what it alone holds would not be known from elsewhere.
+        """
         ...

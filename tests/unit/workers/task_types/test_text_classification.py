@@ -19,6 +19,14 @@ def test_words_not_in_the_reference_are_counted_as_a_share() -> None:
     assert signal("The cat ran, CAT!", "unseen_word_share") == 0.25
 
 
+def test_what_one_input_of_the_reference_alone_holds_is_unseen_in_it() -> None:
+    reference = [{"text": "the cat sat"}, {"text": "the dog sat"}, {"text": "the the the"}]
+    state = KIND.fit_signals(reference)
+    own = KIND.signals(reference, state, of_reference=True)["unseen_word_share"]
+    assert own == pytest.approx([1 / 3, 1 / 3, 0])
+    assert KIND.signals(reference, state)["unseen_word_share"] == pytest.approx([0, 0, 0])
+
+
 def test_digits_and_punctuation_are_shares_of_the_characters() -> None:
     assert signal("a1!?", "digit_share") == 0.25
     assert signal("a1!?", "punctuation_share") == 0.5

@@ -69,6 +69,15 @@ def test_the_report_carries_our_q_values_and_no_script_of_an_observation() -> No
     }
     assert shown["moved"] == q_values["moved"]
     assert document["undrawn"] == {"still": "no values on one side"}
+    verdicts = {score["feature"]: score for score in document["scores"]}
+    for name in ("moved", "still", "constant"):
+        verdict = verdicts[name]
+        said = "drifted" if verdict["drifted"] else "no drift"
+        moved = verdict["kind"] if verdict["drifted"] else ""
+        assert f"<td>{name}</td><td>{said}</td><td>{moved}</td>" in page
+        assert f"<td>{verdict['effect']:.3g}</td>" in page
+    assert verdicts["moved"]["drifted"]
+    assert "Data drift detected. Drift detection method: Upkeep (q-value)" in page
     assert document["html_bytes"] > document["gzip_bytes"]
     assert SCRIPT not in page
     assert "</script><script>alert" not in json.dumps(document["evidently"])

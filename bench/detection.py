@@ -1,6 +1,6 @@
 """Are the findings cheap, calibrated, quick and rightly named? Beside Evidently and others.
 
-    python -m bench.detection [cost null repeated delay power] [--data FOLDER] [--quick]
+    python -m bench.detection [SECTION ...] [--data FOLDER] [--quick]
 
 - cost: CPU and memory of a whole finding (every test with its q-value, effect and kind, and the
   update of the sequential watch) beside Evidently's preset and the bare numpy limit.
@@ -9,6 +9,9 @@
 - delay: rows until an alarm after one Gaussian signal changed, beside Evidently's rule, ADWIN,
   KSWIN and Page-Hinkley.
 - power: share of windows with a known shift that are found, by test; what was named, and how.
+- text: strange queries mixed into windows of 200, found within three, beside MMD, a domain
+  classifier and Evidently's tests of texts and embeddings (needs --data).
+- evidently: CPU of the Evidently report of a check, whatever it has to draw.
 
 Writes bench/results/detection_<section>.json and prints tables. `--quick` takes a tenth of the
 repetitions. The folder of the real streams (or UPKEEP_DATA) is optional.
@@ -29,8 +32,10 @@ import bench.detection_data as data
 from app.domain.drift import Watch, after_look, next_look
 from bench.detection_cost import cost
 from bench.detection_delay import delay
+from bench.detection_evidently import evidently
 from bench.detection_power import power
 from bench.detection_support import FALSE_ALARM_ROWS, FDR, by_kind, found
+from bench.detection_text import text
 from workers.detectors import DEFAULTS
 from workers.detectors.measure import measure_window
 from workers.statistics.watching import watch_window
@@ -119,7 +124,15 @@ def _watched(
     return counts
 
 
-SECTIONS = {"cost": cost, "null": null, "repeated": repeated, "delay": delay, "power": power}
+SECTIONS = {
+    "cost": cost,
+    "null": null,
+    "repeated": repeated,
+    "delay": delay,
+    "power": power,
+    "text": text,
+    "evidently": evidently,
+}
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:

@@ -45,7 +45,7 @@ class CheckPolicy:
         default_factory=lambda: {
             "numeric": {"calibrated": {}},
             "categorical": {"calibrated": {}},
-            "embedding": {"classifier": {}, "mmd": {}},
+            "embedding": {"classifier": {}, "neighbours": {}},
         }
     )
     __pydantic_config__ = _CONFIG

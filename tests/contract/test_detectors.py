@@ -46,6 +46,9 @@ def worse(name: str, kind: str, n: int, rng: np.random.Generator) -> Any:
     rows = sample(kind, n, rng, shift=1.0, binary=binary_only(name))
     if name == "spread":
         return 2.0 * rng.normal(0, 1, n)
+    if name == "neighbours":
+        rows = sample(kind, n, rng)
+        rows[: n // 5] = 5.0 + 0.5 * rows[: n // 5]
     if name == "missing":
         rows = sample(kind, n, rng).astype(float if kind == "numeric" else object)
         rows[: n // 5] = np.nan if kind == "numeric" else None
@@ -237,7 +240,7 @@ def n_null_pairs(name: str) -> int:
     """As many as the time allows: Evidently's tests cost up to a second a pair."""
     nature = getattr(detectors.get(name), "nature", None)
     if nature is None:
-        return 100 if name in {"classifier", "mmd"} else 200
+        return 100 if name in {"classifier", "mmd", "neighbours"} else 200
     if name in {"evidently:TVD", "evidently:empirical_mmd"}:  # permute a hundred times themselves
         return 1 if name == "evidently:TVD" else 10
     return 100 if nature.is_p_value and nature.holds else 10

@@ -13,6 +13,7 @@ from app.domain.drift import Measurement
 from app.domain.errors import Fault, Invalid
 from app.domain.profiles import numbers_of
 from app.domain.registry import Registry
+from workers.statistics.resampling import upper_tail
 
 Kind = Literal["numeric", "categorical", "embedding", "text"]
 Selection = Sequence[tuple[str, Mapping[str, Any]]]
@@ -20,7 +21,7 @@ Selection = Sequence[tuple[str, Mapping[str, Any]]]
 DEFAULTS: Final[Mapping[Kind, Selection]] = {
     "numeric": (("calibrated", {}),),
     "categorical": (("calibrated", {}),),
-    "embedding": (("classifier", {}), ("mmd", {})),
+    "embedding": (("classifier", {}), ("neighbours", {})),
     "text": (("missing", {}),),
 }
 
@@ -194,6 +195,7 @@ def resampled_p_value(
     *,
     at_most: int,
     enough: int = 20,
+    has_light_tail: bool = False,
 ) -> float:
     """Return the share of resampled statistics at least as large as the one observed.
 
@@ -206,13 +208,16 @@ def resampled_p_value(
         statistics: given a number n, draws n statistics under exchangeability, shape (n,).
         at_most: how many to draw; the smallest p-value is 1 / (at_most + 1).
         enough: how many exceedances end the draw.
+        has_light_tail: the statistic is a sum over many rows; where no draw reaches the one
+            observed, the tail of a distribution with the draws' moments says how rare it is.
     """
     tolerance = 1e-12 * max(1.0, abs(observed))  # equal statistics may differ in the last bit
-    exceeded = n_drawn = 0
+    draws = np.empty(0)
+    exceeded = 0
     batch = min(100, at_most)
-    while n_drawn < at_most and exceeded < enough:
-        batch = min(batch, at_most - n_drawn)
-        exceeded += int((statistics(batch) >= observed - tolerance).sum())
-        n_drawn += batch
+    while len(draws) < at_most and exceeded < enough:
+        draws = np.append(draws, statistics(min(batch, at_most - len(draws))))
+        exceeded = int((draws >= observed - tolerance).sum())
         batch *= 4
-    return (exceeded + 1) / (n_drawn + 1)
+    p_value = (exceeded + 1) / (len(draws) + 1)
+    return min(p_value, upper_tail(observed, draws)) if has_light_tail and not exceeded else p_value

@@ -18,6 +18,7 @@ from workers.detectors import (
     resampled_p_value,
     share_option,
 )
+from workers.statistics.resampling import rank_error, stretches, tolerated_by
 
 N_FOLDS: Final = 5
 PENALTY: Final = 0.3  # of the mean eigenvalue
@@ -88,13 +89,14 @@ class DomainClassifier:
     compared by ranks within each fold. The folds share training rows, so their ranks are not
     independent (adding them up as if they were alarms on 12 to 17 % of quiet windows at 5 %); the
     null therefore permutes the labels and fits anew. The effect is 2 AUC - 1: 0 where the windows
-    cannot be told apart, 1 where they always can.
+    cannot be told apart, 1 where they always can; it must pass how well stretches of the
+    reference can be told from the rest of it (`tolerated_by`).
     """
 
     tolerated_effect: float = 0.05
     max_rows: int = 1000
     n_components: int = 64
-    n_permutations: int = 999
+    n_permutations: int = 299
 
     description: ClassVar[str] = (
         "Domain classifier on embeddings, cross-fitted, judged by ranks and permutations."
@@ -105,7 +107,7 @@ class DomainClassifier:
         tolerated_effect=share_option(0.05, "Tolerated 2 AUC - 1 of the domain classifier."),
         max_rows={"type": "integer", "minimum": 50, "maximum": 10_000, "default": 1000},
         n_components={"type": "integer", "minimum": 1, "maximum": 512, "default": 64},
-        n_permutations={"type": "integer", "minimum": 99, "maximum": 9999, "default": 999},
+        n_permutations={"type": "integer", "minimum": 99, "maximum": 9999, "default": 299},
     )
 
     def measure(self, reference: NDArray[Any], current: NDArray[Any], *, seed: int) -> Measurement:
@@ -135,12 +137,18 @@ class DomainClassifier:
             auc,
             lambda b: auc_of(generator.permuted(np.tile(labels[:, None], (1, b)), axis=0)),
             at_most=self.n_permutations,
+            has_light_tail=True,
         )
+        n, m = len(before), len(after)
+        parts = stretches(n, m)[:, shuffled[shuffled < n]].T.astype(np.float64)  # (n, k)
+        of_reference = rows[shuffled < n], parts, fold[shuffled < n]
+        quiet = mean_auc(cross_fitted_scores(*of_reference), *of_reference[1:])
         return Measurement(
             auc,
             p_value,
             max(2 * auc - 1, 0.0),
-            {"auc": auc, "n_reference": len(before), "n_current": len(after)},
+            {"auc": auc, "n_reference": n, "n_current": m},
+            tolerated_by(2 * quiet - 1, rank_error(n, m), at_least=self.tolerated_effect),
         )
 
 

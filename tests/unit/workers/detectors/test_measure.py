@@ -78,7 +78,7 @@ def test_a_moved_embedding_drifts() -> None:
     score = measured(reference, current)["features"]
     assert score.drifted
     assert score.kind == "embedding"
-    assert set(score.detail["readings"]) == {"classifier", "mmd"}
+    assert set(score.detail["readings"]) == {"classifier", "neighbours"}
 
 
 @pytest.mark.parametrize("kind", ["numeric", "categorical", "embedding"])

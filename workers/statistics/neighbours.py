@@ -1,0 +1,62 @@
+"""Which rows lie closest to each row, and how far?"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_NEIGHBOURS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The nearest other rows of each of n rows, closest first.
+
+    Attributes:
+        rows: (n, k) their places.
+        distances: (n, k) squared.
+    """
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, squared: NDArray[np.float32], *, k: int = N_NEIGHBOURS) -> Self:
+        """Return the k nearest rows by squared distances (n, n), n > k, infinite to themselves."""
+        nearest = np.argpartition(squared, k - 1, axis=1)[:, :k]
+        distances = np.take_along_axis(squared, nearest, axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")
+        return cls(
+            np.take_along_axis(nearest, order, axis=1),
+            np.take_along_axis(distances, order, axis=1),
+        )
+
+    def first_outside(self, inside: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the place in the list of each row's first neighbour outside a set, else the last.
+
+        Args:
+            inside: (n,) true for the rows of the set.
+        """
+        outside = ~inside[self.rows]
+        outside[:, -1] = True
+        return np.asarray(outside.argmax(axis=1))
+
+
+def squared_distances(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the squared distances of rows (n, d) from each other, infinite from themselves.
+
+    In single precision, on rows centred and scaled so that neither a large mean nor large values
+    cost digits; what rounding leaves between equal rows is 0.
+    """
+    centred = rows - rows.mean(axis=0)
+    scale = float(np.abs(centred).max(initial=0.0)) or 1.0
+    small = (centred / scale).astype(np.float32)
+    lengths = np.einsum("ij,ij->i", small, small)
+    squared = small @ small.T
+    squared *= -2
+    squared += lengths[:, None]
+    squared += lengths
+    squared[squared < 4e-6 * float(lengths.mean())] = 0.0
+    np.fill_diagonal(squared, np.inf)
+    return np.asarray(squared)

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 import bench.detection_data as data
 from app.domain.drift import Watch
+from app.domain.windows import WindowCounts
+from app.services.windows import AT_A_TIME
 from bench.detection_data import Table
 from bench.detection_support import FALSE_ALARM_ROWS, FDR, by_kind
 from workers.detectors import DEFAULTS
-from workers.detectors.measure import measure_window
-from workers.statistics.watching import watch_window
+from workers.detectors.measure import Counted, measure_window
+from workers.statistics.profile import FittedReference, Seen
+from workers.statistics.watching import Bettor, table_of
 
 
 def cost_of(who: str, n: int) -> dict[str, float]:
@@ -42,22 +45,27 @@ def cost_of(who: str, n: int) -> dict[str, float]:
 
 
 def _ours(reference: Table, current: Table) -> Callable[[], object]:
+    """Return a check in which every row is new: bins, counts, all tests, and the watch."""
     before = by_kind(reference)
-    sequences = range(1, data.n_rows(current) + 1)
-    measure_window(
-        before, by_kind(data.rows_of(current, np.arange(100))), DEFAULTS, fdr=FDR, seed=0
-    )
-    watch_window(
-        before, by_kind(current), Watch(), sequences=[1], false_alarm_rows=FALSE_ALARM_ROWS
-    )  # fits what a version's reference is fitted to once
+    fitted = FittedReference.of(table_of(before))  # once a version; afterwards from Postgres
+    sequences = np.arange(1, data.n_rows(current) + 1)
+    sample = {kind: {name: v[-1000:] for name, v in t.items()} for kind, t in before.items()}
+    _ = fitted.moments, fitted.bets(limit=2 * FALSE_ALARM_ROWS)
 
     def once() -> object:
-        fresh = {name: values.copy() for name, values in current.items()}
-        window = by_kind(fresh)
-        scores = measure_window(before, window, DEFAULTS, fdr=FDR, seed=0)
-        return scores, watch_window(
-            before, window, Watch(), sequences=sequences, false_alarm_rows=FALSE_ALARM_ROWS
-        )
+        table = table_of(by_kind(current))
+        counts = WindowCounts(len(sequences))
+        bettor = Bettor.of(fitted, Watch(), false_alarm_rows=FALSE_ALARM_ROWS)
+        for start in range(0, len(sequences), AT_A_TIME):
+            rows = slice(start, start + AT_A_TIME)
+            numbers = sequences[rows]
+            part = {name: values[rows] for name, values in table.items()}
+            codes = fitted.layout.codes(part, len(numbers))
+            bettor = bettor.seen(codes, through=int(numbers[-1]))
+            counts = counts.with_rows(fitted.layout, codes, sequences=numbers, observed_at=numbers)
+        counted = Counted(fitted, Seen.of(counts, fitted.layout))
+        scores = measure_window(before, sample, DEFAULTS, fdr=FDR, seed=0, counted=counted)
+        return scores, bettor.watch()
 
     return once
 

@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from app.api.context import Approver, Operator, Paged, Reader, Wired, Work, answer, listing, now
 from app.api.schemas import (
     Listing,
+    ProfileAnswer,
     PromoteBody,
     ReferenceAnswer,
     ReferenceBody,
@@ -77,6 +78,14 @@ def get_version(name: str, number: int, actor: Reader, work: Work) -> JSONRespon
     with work:
         model = work.models.get(name, actor.project_id)
         return answer(versions.shown(work, model, work.versions.get(model.id, number)))
+
+
+@router.get("/versions/{number}/profile", response_model=ProfileAnswer)
+def get_profile(name: str, number: int, actor: Reader, work: Work) -> JSONResponse:
+    """Return what the version was accepted on, column by column: bins, counts, share missing."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        return answer(versions.profile_of(work, work.versions.get(model.id, number)))
 
 
 @router.get("/versions/{number}/files/{path}", response_class=FileResponse)

@@ -383,6 +383,39 @@ class ReferenceAnswer(Answer):
     history: list[dict[str, Any]]
 
 
+class ProfileColumn(Answer):
+    """One signal of a reference, as it is counted.
+
+    Attributes:
+        kind: numeric or categorical.
+        n_rows: rows that were counted, those without a value included.
+        edges: of a numeric column; bin 0 lies below the first, the last bin above the last.
+        categories: of a categorical column, most frequent first.
+        n_rare: how many further categories share the last bin.
+        counts: rows by bin.
+    """
+
+    name: str
+    kind: str
+    n_rows: int
+    missing_share: float | None
+    edges: list[float] | None = None
+    categories: list[str] | None = None
+    n_rare: int | None = None
+    counts: list[int]
+
+
+class ProfileAnswer(Answer):
+    """What a version was accepted on, as every check of it reads it."""
+
+    version: int
+    reference: UUID
+    n_rows: int
+    size_bytes: int
+    columns: list[ProfileColumn]
+    created_at: datetime
+
+
 class Listing(Answer):
     """One page of a list."""
 

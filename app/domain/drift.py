@@ -131,6 +131,7 @@ class Watch:
             found; None while none stands.
         tolerance: distance from the reference that the bets are charged for, calibrated on the
             reference itself.
+        n_unlooked: rows that came since window tests were last entitled to a finding.
     """
 
     columns: Sequence[str] = ()
@@ -146,6 +147,7 @@ class Watch:
     stood: bool = False
     began_after: int | None = None
     tolerance: float = 0.0
+    n_unlooked: int = 0
 
 
 def next_look(
@@ -191,6 +193,7 @@ def after_look(
         looked_through=looked_through,
         stood=drifted,
         began_after=began if drifted else None,
+        n_unlooked=0 if looked_through != last.looked_through else watch.n_unlooked,
     )
 
 

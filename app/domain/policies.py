@@ -23,6 +23,9 @@ class CheckPolicy:
         every_seconds: new rows wait at most so long for a check.
         settle_seconds: a check waits until no row or label arrived for so long.
         window_rows: the newest observations compared with the reference, at most.
+        sample_rows: of the window's newest rows, so many at most are read as they are: by detectors
+            that need more than counts, and for what only the model can say of a row (its embedding,
+            and its confidence where no scores were logged).
         reference_rows: rows of the reference read, at most; spread evenly over it.
         minimum_rows: below so many observations the finding is "insufficient data".
         fdr: false discovery rate over the signals of one report, at most.
@@ -37,6 +40,7 @@ class CheckPolicy:
     every_seconds: Annotated[float, Gt(0.0)] = 30.0
     settle_seconds: Seconds = 1.0
     window_rows: Count = 1000
+    sample_rows: Count = 1000
     reference_rows: Count = 2000
     minimum_rows: Count = 50
     fdr: Annotated[float, Gt(0.0), Lt(1.0)] = 0.05

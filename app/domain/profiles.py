@@ -1,6 +1,7 @@
 """What a version was accepted on, as counts: small, mergeable, and enough to judge a window by."""
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,9 @@ MISSING: Final = 255
 """The code of a value that is not there."""
 UNSEEN: Final = 254
 """The code of a category that the reference never showed."""
+UNREAD: Final = 253
+"""The code of a value that nobody looked at: it counts neither as there nor as missing."""
+MAXIMUM_STEPS: Final = 64
 
 
 def numbers_of(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -87,13 +91,13 @@ class CategoryBins:
 
     Attributes:
         categories: the frequent categories of the reference, most frequent first.
-        rare: the others that it showed, all in the bin after those.
+        rare: fingerprints of the others that it showed, all in the bin after those.
         n_singletons: how many categories it showed only once: what Good and Turing estimate the
             chance of an unseen one from.
     """
 
     categories: tuple[str, ...]
-    rare: frozenset[str] = frozenset()
+    rare: frozenset[int] = frozenset()
     n_singletons: int = 0
 
     @property
@@ -109,31 +113,47 @@ class CategoryBins:
         names = tuple(str(known[i]) for i in order)
         return cls(
             names[:MAXIMUM_CATEGORIES],
-            frozenset(names[MAXIMUM_CATEGORIES:]),
+            frozenset(map(_fingerprint, names[MAXIMUM_CATEGORIES:])),
             int((counts == 1).sum()) if len(counts) else 0,
         )
 
     def codes(self, values: NDArray[Any]) -> Codes:
         """Return the bin of each value, (n,); `UNSEEN` and `MISSING` where it has none."""
         table: dict[Any, int] = {name: code for code, name in enumerate(self.categories)}
-        table.update(dict.fromkeys(self.rare, len(self.categories)))
         table[None] = MISSING
         found = map(table.get, values.tolist())
         codes = [
-            _other_code(v, table) if c is None else c for c, v in zip(found, values, strict=True)
+            self._other_code(v, table) if c is None else c
+            for c, v in zip(found, values, strict=True)
         ]
         return np.array(codes, dtype=np.uint8)
+
+    def _other_code(self, value: Any, table: Mapping[Any, int]) -> int:
+        if not _is_known(value):
+            return MISSING
+        name = str(value)
+        is_rare = name not in table and _fingerprint(name) in self.rare
+        return len(self.categories) if is_rare else table.get(name, UNSEEN)
 
 
 def _is_known(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-def _other_code(value: Any, table: Mapping[Any, int]) -> int:
-    return table.get(str(value), UNSEEN) if _is_known(value) else MISSING
+def _fingerprint(name: str) -> int:
+    return zlib.crc32(name.encode("utf-8", "surrogatepass"))
 
 
 Bins = NumericBins | CategoryBins
+
+
+def bins_of(document: Mapping[str, Any], rare: NDArray[np.uint32]) -> Bins:
+    """Read what `Column.document` says of its bins, given the fingerprints of what is rare."""
+    if "edges" in document:
+        return NumericBins(np.asarray(document["edges"], dtype=np.float64))
+    return CategoryBins(
+        tuple(document["categories"]), frozenset(rare.tolist()), document["n_singletons"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +172,17 @@ class Column:
     def is_numeric(self) -> bool:
         """Whether its values are ordered."""
         return isinstance(self.bins, NumericBins)
+
+    def document(self) -> dict[str, Any]:
+        """Return the column as JSON values, without the fingerprints of its rare categories."""
+        if isinstance(self.bins, NumericBins):
+            return {"name": self.name, "edges": self.bins.edges.tolist()}
+        return {
+            "name": self.name,
+            "categories": list(self.bins.categories),
+            "n_rare": len(self.bins.rare),
+            "n_singletons": self.bins.n_singletons,
+        }
 
 
 @dataclass(frozen=True)
@@ -197,6 +228,11 @@ class Layout:
             if values is not None:
                 row[:] = column.bins.codes(values)
         return codes
+
+    def steps(self, codes: NDArray[np.uint8]) -> Counts:
+        """Return the counts of rows in order, in at most 64 equal steps, (c, steps, width)."""
+        step = max(1, -(-codes.shape[1] // MAXIMUM_STEPS))
+        return self.blocks(codes, np.arange(0, codes.shape[1], step))
 
     def count(self, codes: NDArray[np.uint8]) -> Counts:
         """Return how many values fell into each bin, (c, width)."""

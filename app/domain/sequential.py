@@ -16,6 +16,7 @@ CONTAMINATION: Final = (-2.5, 2.5)
 CONTAMINATED_SHARE: Final = 0.2
 MISSING_SHARES: Final = (0.03, 0.3)
 UNSEEN_SHARE: Final = 0.05
+MOST_UNSEEN: Final = 0.95
 N_FAVOURITES: Final = 4
 N_BETS: Final = 16
 RESERVE: Final = 0.02
@@ -141,9 +142,11 @@ def _column_ratios(row: NDArray[np.int64], how: Bins) -> list[NDArray[np.float64
     p_missing = (row[-1] + 0.5) / (n + 1)
     ratios = [_mixed_in(p_missing, share, width, -1) for share in MISSING_SHARES]
     n_bins = how.n_bins
+    if n_bins == 0:  # the reference showed no value at all
+        return ratios
     if isinstance(how, CategoryBins):
         known = np.r_[row[:n_bins], 0].astype(float)
-        singles = (how.n_singletons + 0.5) / (n + 1)
+        singles = min((how.n_singletons + 0.5) / (n + 1), MOST_UNSEEN)
         known = np.r_[(known[:-1] + 0.5) * (1 - singles), singles * (known.sum() + 0.5 * n_bins)]
         p = known / known.sum()
         values = [*_favourites(p, n_bins), _mixed_in(float(p[-1]), UNSEEN_SHARE, len(p), -1)]

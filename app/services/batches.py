@@ -97,6 +97,8 @@ class Columns:
 
     Attributes:
         sequences: arrival numbers, int64.
+        observed_at: microseconds since 1970, int64.
+        through: arrival number of the last row read, whether or not its inputs are still there.
         predictions: labels, None where none came.
         inputs: by field; numbers float64 with NaN where missing, times datetime64 with NaT,
             embeddings (n, d) float64 with rows of NaN, other values objects with None.
@@ -104,9 +106,26 @@ class Columns:
     """
 
     sequences: NDArray[np.int64]
+    observed_at: NDArray[np.int64]
+    through: int
     predictions: NDArray[Any]
     inputs: Mapping[str, NDArray[Any]]
     scores: Mapping[str, NDArray[np.float64]]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def cut_at(self, last: int) -> "Columns":
+        """Return the rows up to an arrival number."""
+        end = int(self.sequences.searchsorted(last, side="right"))
+        return Columns(
+            sequences=self.sequences[:end],
+            observed_at=self.observed_at[:end],
+            through=min(self.through, last),
+            predictions=self.predictions[:end],
+            inputs={name: values[:end] for name, values in self.inputs.items()},
+            scores={name: values[:end] for name, values in self.scores.items()},
+        )
 
 
 def packed_scores(scores: Sequence[Mapping[str, float] | None]) -> dict[str, pa.Array]:

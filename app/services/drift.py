@@ -2,27 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 
-from app.domain.drift import DriftScore, Finding, Watch, after_look, finding_of, next_look
+from app.domain.drift import DriftScore, Finding, Watch, after_look, finding_of
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.identity import new_id
-from app.domain.models import MaintainedModel
-from app.domain.observations import Observation
+from app.domain.observations import time_text
 from app.domain.performance import PerformanceEvidence, watch_accuracy
 from app.domain.policies import Policy
 from app.domain.training import Lease
 from app.domain.versions import ModelVersion, VersionState
-from app.services import decisions
+from app.services import decisions, windows
 from app.services.documents import document
-from app.services.examples import rows_of
 from app.services.policies import read_policy
-from app.services.ports import Actor, Artifacts, Example, Json, UnitOfWork
+from app.services.ports import Actor, Artifacts, Json, UnitOfWork
+from app.services.windows import Looked, Window
 
 
 def request_check(work: UnitOfWork, actor: Actor, name: str) -> UUID:
@@ -67,52 +66,6 @@ def resend_stalled(work: UnitOfWork, *, resend_seconds: float) -> int:
     return len(stalled) + len(unverified)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a worker compares: the champion's reference and what it sees now.
-
-    Attributes:
-        correct: whether each labelled answer of the champion was right, in order of arrival.
-        accepted: accuracy that the champion is held to, and the rows it was measured on.
-        through: the newest arrival number and label number that this check looks at.
-        watch: where the watch of the champion stood after its last report.
-        n_forgotten: rows of the window that retention has forgotten the inputs of.
-    """
-
-    model: MaintainedModel
-    policy: Policy
-    champion: ModelVersion
-    reference: Sequence[Example]
-    current: Sequence[Observation]
-    correct: Sequence[bool]
-    accepted: tuple[float, int] | None
-    through: tuple[int, int]
-    watch: Watch = field(default_factory=Watch)
-    n_forgotten: int = 0
-
-    def n_after(self, sequence: int) -> int:
-        """Return how many of the window's rows arrived after one."""
-        return sum(row.sequence > sequence for row in self.current)
-
-    def n_labels_after(self, sequence: int | None) -> int | None:
-        """Return how many rows of the window that arrived after one have a label."""
-        if sequence is None:
-            return None
-        return sum(row.sequence > sequence and row.label is not None for row in self.current)
-
-    def look(self) -> tuple[float, int]:
-        """Return the false discovery rate its tests may have, and what the last look reached."""
-        rules = self.policy.check
-        level, is_new = next_look(
-            self.watch,
-            n_fresh=self.n_after(self.watch.looked_through),
-            minimum_rows=rules.minimum_rows,
-            fdr=rules.fdr,
-            false_alarm_rows=rules.false_alarm_rows,
-        )
-        return level, self.current[-1].sequence if is_new else self.watch.looked_through
-
-
 def begin(
     work: UnitOfWork, artifacts: Artifacts, check_id: UUID, *, owner: str, seconds: float
 ) -> tuple[Lease, Window] | None:
@@ -132,25 +85,8 @@ def begin(
         if champion is None:
             work.checks.fail(lease, {"detail": "the model has no champion any more"})
             return None
-        through = work.observations.horizon(model_id)
-        pinned = [work.datasets.get(champion.reference, model_id)] if champion.reference else []
-        window = Window(
-            model=model,
-            policy=policy,
-            champion=champion,
-            reference=rows_of(artifacts, pinned),
-            current=work.observations.newest(
-                model_id, version=champion.number, limit=policy.check.window_rows
-            ),
-            correct=work.observations.correctness(model_id, version=champion.number),
-            accepted=_yardstick(work, policy, champion),
-            through=through,
-            watch=work.checks.watch(champion.id),
-            n_forgotten=work.observations.n_forgotten(
-                model_id, version=champion.number, limit=policy.check.window_rows
-            ),
-        )
-    return lease, window
+        accepted = _yardstick(work, policy, champion)
+        return lease, windows.load(work, artifacts, model, policy, champion, accepted)
 
 
 def _yardstick(
@@ -200,32 +136,37 @@ def finish(
     lease: Lease,
     window: Window,
     scores: Sequence[DriftScore],
-    watch: Watch,
+    looked: Looked,
     *,
     html: bytes | None,
     evidently: Json | None,
     now: datetime,
 ) -> tuple[UUID, UUID]:
-    """Store the report, decide, and queue the run it calls for; return (report, decision).
+    """Store the report and what it saw, decide, and queue the run it calls for.
+
+    What was seen is kept in the transaction of the report, so that a check that is done again
+    counts nothing twice.
+
+    Returns:
+        Ids of the report and of the decision.
 
     Raises:
         StaleVerdict: the champion was replaced meanwhile; its successor's rows are not its own.
         Conflict: another worker holds the check.
     """
     performance = labelled_performance(window)
-    scores = _named(scores, watch, window)
-    finding = finding_of(
-        scores, n_current=len(window.current), minimum_rows=window.policy.check.minimum_rows
-    )
-    level, looked_through = window.look()
+    n_current = looked.counts.n_rows or len(window.current)
+    scores = _named(scores, looked)
+    finding = finding_of(scores, n_current=n_current, minimum_rows=window.policy.check.minimum_rows)
+    level, looked_through = looked.look(window)
     watch = after_look(
         window.watch,
-        watch,
+        _moved_on(looked.watch, window),
         level=level,
         looked_through=looked_through,
         drifted=finding is Finding.DRIFT,
     )
-    report = _report(window, finding, scores, watch, performance)
+    report = _report(window, looked, finding, scores, watch, performance)
     report_id = report["id"]
     drifted = tuple(score.feature for score in scores if score.drifted)
     with work:
@@ -242,6 +183,7 @@ def finish(
                 f"the reference of version {champion.number} was replaced meanwhile; look again"
             )
         work.checks.add_report({**report, "evidently_json": evidently}, html=html)
+        _keep(work, window, looked)
         if finding is Finding.DRIFT:
             work.events.record(
                 "drift.detected",
@@ -258,7 +200,7 @@ def finish(
             now=now,
             finding=finding,
             drifted=drifted,
-            n_labels_since_drift=window.n_labels_after(watch.began_after),
+            n_labels_since_drift=window.n_labels_since if watch.stood else None,
             drift_began_after=watch.began_after,
             performance=performance,
             yardstick=window.accepted[0] if window.accepted else None,
@@ -274,8 +216,22 @@ def finish(
     return report_id, decision_id
 
 
+def _moved_on(watch: Watch, window: Window) -> Watch:
+    """Return the watch of a version without rows as having seen up to the newest of others."""
+    return watch if watch.n_rows else replace(watch, through=max(watch.through, window.through[0]))
+
+
+def _keep(work: UnitOfWork, window: Window, looked: Looked) -> None:
+    champion = window.champion
+    if looked.profile is not None and champion.reference is not None:
+        work.profiles.keep(champion.id, looked.profile, reference=champion.reference)
+    if looked.counts.blocks:
+        work.profiles.keep_window(champion.id, looked.counts)
+
+
 def _report(
     window: Window,
+    looked: Looked,
     finding: Finding,
     scores: Sequence[DriftScore],
     watch: Watch,
@@ -288,12 +244,12 @@ def _report(
         "version_number": window.champion.number,
         "finding": finding,
         "window": {
-            **_span(window.current),
+            **_span(window, looked),
             "n_forgotten": window.n_forgotten,
             "arrived_through": window.through[0],
             "labels_through": window.through[1],
         },
-        "n_reference": len(window.reference),
+        "n_reference": window.n_reference,
         "scores": document(list(scores)),
         "performance": document(performance) if performance else None,
         "fdr": watch.level,
@@ -301,14 +257,14 @@ def _report(
     }
 
 
-def _named(scores: Sequence[DriftScore], watch: Watch, window: Window) -> list[DriftScore]:
+def _named(scores: Sequence[DriftScore], looked: Looked) -> list[DriftScore]:
     """Return the scores, the leading column marked while rows of an alarm are in the window.
 
     The e-detectors may know before the window's tests do; then the column with the most evidence
     is the one to look at.
     """
-    first = window.current[0].sequence if window.current else 0
-    alarmed = watch.alarmed_at is not None and watch.alarmed_at >= first
+    watch = looked.watch
+    alarmed = watch.alarmed_at is not None and watch.alarmed_at >= looked.counts.first
     if not alarmed or any(score.drifted for score in scores) or not watch.leading:
         return list(scores)
     leader = next(iter(watch.leading))
@@ -320,15 +276,19 @@ def _named(scores: Sequence[DriftScore], watch: Watch, window: Window) -> list[D
     ]
 
 
-def _span(current: Sequence[Observation]) -> Json:
-    if not current:
-        return {"n_observations": 0}
+def _span(window: Window, looked: Looked) -> Json:
+    """Return which rows were read: all of the window as counts, its newest ones as they are."""
+    counts = looked.counts
+    read = {"n_new": looked.n_read, "n_sampled": len(window.current)}
+    if not counts.blocks:
+        return {"n_observations": len(window.current), **read}
     return {
-        "n_observations": len(current),
-        "first_sequence": current[0].sequence,
-        "last_sequence": current[-1].sequence,
-        "first_at": min(row.at for row in current).isoformat(),
-        "last_at": max(row.at for row in current).isoformat(),
+        "n_observations": counts.n_rows,
+        **read,
+        "first_sequence": counts.first,
+        "last_sequence": counts.through,
+        "first_at": time_text(min(block.first_at for block in counts.blocks)),
+        "last_at": time_text(max(block.last_at for block in counts.blocks)),
     }
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from app.domain.errors import Fault, Invalid, NotFound, UnsafeArtifact
 from app.domain.identity import digest_of_files, new_id
 from app.domain.models import MaintainedModel
+from app.domain.reference import columns_shown
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionEvent, VersionState
 from app.services import promotion
 from app.services.examples import rows_of
@@ -240,6 +241,28 @@ def shown(work: UnitOfWork, model: MaintainedModel, version: ModelVersion) -> Js
             for move in work.versions.transitions(model.id, version_id=version.id)
         ],
         "created_at": version.created_at,
+    }
+
+
+def profile_of(work: UnitOfWork, version: ModelVersion) -> Json:
+    """Return what a version was accepted on, for a reader, in an open transaction.
+
+    Raises:
+        NotFound: no check has fitted it yet.
+    """
+    kept = work.profiles.described(version.id)
+    if kept is None:
+        raise NotFound(
+            f"version {version.number} has no profile yet; its first check as champion fits it to "
+            "the version's reference"
+        )
+    return {
+        "version": version.number,
+        "reference": kept["reference"],
+        "n_rows": kept["document"]["n_rows"],
+        "size_bytes": kept["size_bytes"],
+        "columns": columns_shown(kept["document"]),
+        "created_at": kept["created_at"],
     }
 
 

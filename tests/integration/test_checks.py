@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
-from app.domain.drift import Watch
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.versions import VersionEvent
 from app.services import drift, promotion
+from app.services.windows import Looked
 from tests.integration.support import actor, add_version, expire_lease, feed, now, rows_of
 
 
@@ -32,7 +32,8 @@ def begin(work, artifacts, check, owner="worker-1"):
 
 
 def finish(work, lease, window):
-    return drift.finish(work, lease, window, [], Watch(), html=None, evidently=None, now=now())
+    looked = Looked(window.watch, window.counts)
+    return drift.finish(work, lease, window, [], looked, html=None, evidently=None, now=now())
 
 
 def get(work, model, check):

@@ -118,7 +118,14 @@ def test_a_decision_keeps_what_it_knew_of_lag_and_coverage(api, work, model, art
     lease, window = drift.begin(work, artifacts, check, owner="worker", seconds=15.0)
 
     _, decision_id = drift.finish(
-        work, lease, window, [], drift.Watch(), html=None, evidently=None, now=now()
+        work,
+        lease,
+        window,
+        [],
+        drift.Looked(drift.Watch(), window.counts),
+        html=None,
+        evidently=None,
+        now=now(),
     )
 
     body = api.get(f"/v1/models/{model.name}/decisions/{decision_id}").json()

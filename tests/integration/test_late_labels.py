@@ -44,7 +44,14 @@ def check(work, model, artifacts):
     check_id = drift.request_check(work, actor(work), model.name)
     lease, window = drift.begin(work, artifacts, check_id, owner="worker", seconds=15.0)
     report_id, _ = drift.finish(
-        work, lease, window, [], drift.Watch(), html=None, evidently=None, now=now()
+        work,
+        lease,
+        window,
+        [],
+        drift.Looked(drift.Watch(), window.counts),
+        html=None,
+        evidently=None,
+        now=now(),
     )
     return report_id
 

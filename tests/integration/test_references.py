@@ -64,8 +64,9 @@ def begin(work, model, artifacts):
 
 
 def finish(work, lease, window, watch=None):
+    looked = drift.Looked(watch or window.watch, window.counts)
     report_id, _ = drift.finish(
-        work, lease, window, [], watch or window.watch, html=None, evidently=None, now=now()
+        work, lease, window, [], looked, html=None, evidently=None, now=now()
     )
     return report_id
 

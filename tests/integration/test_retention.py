@@ -198,7 +198,14 @@ def checked(work, model, artifacts=None, html=None):
     lease, window = drift.begin(work, artifacts, check, owner="worker", seconds=15.0)
     body = {"metrics": []} if html else None
     return drift.finish(
-        work, lease, window, [], drift.Watch(), html=html, evidently=body, now=now()
+        work,
+        lease,
+        window,
+        [],
+        drift.Looked(drift.Watch(), window.counts),
+        html=html,
+        evidently=body,
+        now=now(),
     )
 
 

@@ -13,6 +13,7 @@ from app.domain.drift import Measurement
 from app.domain.errors import Fault, Invalid
 from app.domain.profiles import numbers_of
 from app.domain.registry import Registry
+from workers.statistics.profile import FittedReference, Seen
 from workers.statistics.resampling import upper_tail
 
 Kind = Literal["numeric", "categorical", "embedding", "text"]
@@ -68,6 +69,15 @@ class JointDetector(Protocol):
         seed: int,
     ) -> dict[str, Measurement]:
         """Compare all columns of a reference with those of a window; one answer each."""
+        ...
+
+
+@runtime_checkable
+class CountingDetector(JointDetector, Protocol):
+    """A joint detector for which counts by bin are enough, whatever the rows of the window."""
+
+    def measure_counts(self, fitted: FittedReference, seen: Seen) -> dict[str, Measurement]:
+        """Compare all columns of a reference with those of a window, by their counts alone."""
         ...
 
 

@@ -26,7 +26,7 @@ from workers.statistics.marginals import (
     WEIGHTS,
     cauchy_combination,
 )
-from workers.statistics.profile import fitted_to
+from workers.statistics.profile import FittedReference, Seen, fitted_to
 
 SURE: Final = 1e-3
 BLAMED: Final = 0.05
@@ -81,7 +81,11 @@ class Calibrated:
         if not any(map(len, reference.values())) or not any(map(len, current.values())):
             return {name: impossible("one side has no values") for name in reference}
         fitted = fitted_to(reference)
-        found = fitted.read(current, fdr=BLAMED)
+        return self.measure_counts(fitted, fitted.seen(current))
+
+    def measure_counts(self, fitted: FittedReference, seen: Seen) -> dict[str, Measurement]:
+        """Compare all columns of a reference with those of a window, by their counts alone."""
+        found = fitted.read(seen, fdr=BLAMED)
         tolerated = self._tolerated()
         is_tested = ~np.isnan(found.p_values)
         counts = is_tested & (found.effects >= tolerated)
@@ -90,12 +94,12 @@ class Calibrated:
         )  # then it is the effect that says no
         p_values = np.where(is_tested & ~counts, 1.0, found.p_values)
         together = cauchy_combination(p_values, WEIGHTS)
-        n = np.array([fitted.counts.sum(axis=1), [len(current.get(c, ())) for c in reference]])
+        n = np.array([fitted.counts.sum(axis=1), seen.counts.sum(axis=1)])
         margin = 1.36 * np.sqrt((1 / np.maximum(n, 1)).sum(axis=0))  # Kolmogorov's, at 95 %
         return {
             name: _measurement(p, p_all, effects, tolerated, margin=float(wide))
             for name, p, p_all, effects, wide in zip(
-                reference, p_values, together, found.effects, margin, strict=True
+                fitted.profile.names, p_values, together, found.effects, margin, strict=True
             )
         }
 

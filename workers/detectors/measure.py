@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.domain.drift import DriftScore, Measurement, judge_scores
 from workers.detectors import (
+    CountingDetector,
     Detector,
     JointDetector,
     Kind,
@@ -20,9 +21,12 @@ from workers.detectors import (
     is_missing,
 )
 from workers.statistics.marginals import cauchy_combination
+from workers.statistics.profile import FittedReference, Seen
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 Chosen = Sequence[tuple[str, Detector]]
+Missing = tuple[int, int]
+"""How many values are missing, and of how many."""
 
 MINIMUM_ROWS: Final = 30
 INSUFFICIENT: Final = "insufficient"
@@ -55,6 +59,24 @@ class Reading:
         return str(self.measurement.detail.get("kind", self.detector.sees))
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The scalar signals of a whole window as counts, beside those of its reference."""
+
+    fitted: FittedReference
+    seen: Seen
+
+    def part(self, keys: Sequence[str]) -> "Counted":
+        """Return some of the columns, by `kind/name`."""
+        return Counted(self.fitted.part(keys), self.seen.part(self.fitted.places(keys)))
+
+    def missing(self, key: str) -> tuple[Missing, Missing]:
+        """Return how many values of a column are missing on each side, and of how many."""
+        (place,) = self.fitted.places([key])
+        before, after = self.fitted.counts[place], self.seen.counts[place]
+        return (int(before[-1]), int(before.sum())), (int(after[-1]), int(after.sum()))
+
+
 def measure_window(
     reference: Columns,
     current: Columns,
@@ -63,6 +85,7 @@ def measure_window(
     fdr: float,
     seed: int,
     minimum_rows: int = MINIMUM_ROWS,
+    counted: Counted | None = None,
 ) -> list[DriftScore]:
     """Measure every signal of the reference in a current window, corrected together.
 
@@ -81,6 +104,8 @@ def measure_window(
         fdr: false discovery rate to hold over the signals, in (0, 1).
         seed: of every random draw.
         minimum_rows: with fewer on either side a signal is called insufficient.
+        counted: numeric and categorical signals of all rows of the window, of which `current` may
+            be a sample; detectors for which counts are enough read these.
 
     Returns:
         One score a signal, in the order of the reference. A detector without p-value (a distance
@@ -96,21 +121,28 @@ def measure_window(
         kind: [(name, configured(name, options)) for name, options in selected.get(kind, ())]  # type: ignore[call-overload]  # keys come from JSON
         for kind in reference
     }
-    together = _measured_together(reference, current, chosen_of, seed=seed)
+    together = _measured_together(reference, current, chosen_of, seed=seed, counted=counted)
     scores: list[DriftScore] = []
     for kind, columns in reference.items():
         chosen = chosen_of[kind]
         for feature, values in columns.items():
-            seen = current.get(kind, {}).get(feature)
-            sides = (values, _absent(values, n_window) if seen is None else seen)
-            before, after = map(as_numbers, sides) if kind == "numeric" else sides
+            known = together.get((kind, feature), {})
+            if counted is not None and known and all(name in known for name, _ in chosen):
+                before = after = values[:0]  # nobody reads the rows
+                missing = counted.missing(f"{kind}/{feature}")
+            else:
+                seen = current.get(kind, {}).get(feature)
+                sides = (values, _absent(values, n_window) if seen is None else seen)
+                before, after = map(as_numbers, sides) if kind == "numeric" else sides
+                missing = _missing(before), _missing(after)
             scores += _scores_of(
                 feature,
                 kind,
                 before,
                 after,
                 chosen,
-                known=together.get((kind, feature), {}),
+                known=known,
+                missing=missing,
                 seed=seed,
                 minimum_rows=minimum_rows,
             )
@@ -123,6 +155,7 @@ def _measured_together(
     chosen_of: Mapping[str, Chosen],
     *,
     seed: int,
+    counted: Counted | None,
 ) -> dict[tuple[str, str], dict[str, Measurement]]:
     """Return what joint detectors measure, by (kind, feature) and detector.
 
@@ -138,13 +171,17 @@ def _measured_together(
         places = {
             f"{kind}/{feature}": (kind, feature) for kind in kinds for feature in reference[kind]
         }  # named as `table_of` does, so that one fit serves the tests and the watch
-        before = {key: reference[kind][feature] for key, (kind, feature) in places.items()}
-        after = {
-            key: current[kind][feature]
-            for key, (kind, feature) in places.items()
-            if feature in current.get(kind, {})
-        }
-        measured = cast("JointDetector", detector).measure_together(before, after, seed=seed)
+        if counted is not None and isinstance(detector, CountingDetector):
+            part = counted.part(list(places))
+            measured = detector.measure_counts(part.fitted, part.seen)
+        else:
+            before = {key: reference[kind][feature] for key, (kind, feature) in places.items()}
+            after = {
+                key: current[kind][feature]
+                for key, (kind, feature) in places.items()
+                if feature in current.get(kind, {})
+            }
+            measured = cast("JointDetector", detector).measure_together(before, after, seed=seed)
         for key, place in places.items():
             found.setdefault(place, {})[name] = measured[key]
     return found
@@ -166,18 +203,19 @@ def _scores_of(
     chosen: Chosen,
     *,
     known: Mapping[str, Measurement],
+    missing: tuple[Missing, Missing],
     seed: int,
     minimum_rows: int,
 ) -> list[DriftScore]:
-    n, m = len(before), len(after)
+    n, m = (of for _, of in missing)
     blank = DriftScore(feature, INSUFFICIENT, "none", 0.0, None, n, m)
     if min(n, m) < minimum_rows:
         return [replace(blank, detail={"untested": f"fewer than {minimum_rows} rows"})]
-    is_blank = _is_blank(before), _is_blank(after)
+    is_blank = [gone == of for gone, of in missing]
     if all(is_blank):
         return [replace(blank, detail={"untested": "no values on either side"})]
     if any(is_blank):
-        return [_vanished(blank, _gone(before), _gone(after))]
+        return [_vanished(blank, missing)]
     readings = [
         Reading(
             name,
@@ -208,33 +246,20 @@ def _seed_of(seed: int, feature: str, detector: str) -> int:
     return zlib.crc32(f"{seed}/{feature}/{detector}".encode())
 
 
-def _is_blank(values: NDArray[Any]) -> bool:
-    """Whether nothing is there; the first value that is ends the search."""
-    if values.dtype == object:
-        return not any(value is not None and not _is_nan(value) for value in values)
-    return bool(_gone(values).all())
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and not np.isfinite(value)
-
-
-def _gone(values: NDArray[Any]) -> NDArray[np.bool_]:
+def _missing(values: NDArray[Any]) -> Missing:
+    """Return how many values are not there, and of how many."""
     if values.ndim == 2:
-        return np.asarray(~np.isfinite(values.astype(np.float64)).all(axis=1))
-    return is_missing(values)
+        gone = ~np.isfinite(values.astype(np.float64)).all(axis=1)
+    else:
+        gone = is_missing(values)
+    return int(gone.sum()), len(values)
 
 
-def _vanished(
-    blank: DriftScore, gone_before: NDArray[np.bool_], gone_after: NDArray[np.bool_]
-) -> DriftScore:
+def _vanished(blank: DriftScore, missing: tuple[Missing, Missing]) -> DriftScore:
     """Return the score of a signal that is wholly missing on one side."""
     detector = detectors.get("missing")
-    sides = (
-        np.where(gone_before, np.nan, 1.0),
-        np.where(gone_after, np.nan, 1.0),
-    )
-    measurement = detector.measure(*sides, seed=0)
+    sides = [np.where(np.arange(of) < gone, np.nan, 1.0) for gone, of in missing]
+    measurement = detector.measure(sides[0], sides[1], seed=0)
     score = _score(blank, Reading("missing", detector, measurement), measurement.p_value)
     return replace(score, kind=MISSING)
 

@@ -13,9 +13,8 @@ from app.services.training import problem
 from workers.detectors import Kind, Selection
 from workers.detectors.evidently_report import build_report
 from workers.detectors.measure import measure_window
-from workers.jobs.columns import columns_of
 from workers.jobs.context import current, kept_alive, now
-from workers.statistics.watching import watch_window
+from workers.jobs.looking import look_at
 
 log = structlog.get_logger()
 
@@ -39,23 +38,17 @@ def check_drift(check_id: str) -> None:
     lease, window = begun
     with kept_alive(lambda other: other.checks.renew(lease, seconds=context.lease_seconds)):
         try:
-            reference, current_columns = columns_of(window)
+            sight = look_at(work, window)
             scores = measure_window(
-                reference,
-                current_columns,
+                sight.reference,
+                sight.sample,
                 selected(window.policy.check.detectors),
-                fdr=max(window.look()[0], NEVER),
+                fdr=max(sight.looked.look(window)[0], NEVER),
                 seed=window.through[0] % 2**31,
                 minimum_rows=window.policy.check.minimum_rows,
+                counted=sight.counted,
             )
-            watch = watch_window(
-                reference,
-                current_columns,
-                window.watch,
-                sequences=[row.sequence for row in window.current],
-                false_alarm_rows=window.policy.check.false_alarm_rows,
-            )
-            html, body = build_report(reference, current_columns, scores)
+            html, body = build_report(sight.reference, sight.sample, scores)
         except UpkeepError as error:
             log.warning("drift_check.failed", check_id=check_id, detail=str(error))
             drift.fail(work, lease, window, problem("check-failed", str(error)))
@@ -66,7 +59,7 @@ def check_drift(check_id: str) -> None:
             return
         try:
             report_id, decision_id = drift.finish(
-                work, lease, window, scores, watch, html=html, evidently=body, now=now()
+                work, lease, window, scores, sight.looked, html=html, evidently=body, now=now()
             )
         except StaleVerdict as error:  # its rows stay unchecked, so that they are looked at again
             drift.fail(work, lease, None, problem("stale-verdict", str(error)))

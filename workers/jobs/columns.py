@@ -1,59 +1,174 @@
-"""The signals of a window, as the columns that detectors read."""
+"""The signals of rows, as the columns that detectors read."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.domain.observations import ContractField, FieldType
-from app.services.drift import Window
+from app.domain.observations import ContractField, FieldType, Observation
+from app.services.batches import Columns as StoredRows
+from app.services.windows import Window
 from workers.jobs.champions import loaded
-from workers.jobs.fields import Columns, Inputs, Times, bound_to_the_clock, field_columns
+from workers.jobs.fields import (
+    PERIODS,
+    Columns,
+    Inputs,
+    Times,
+    bound_to_the_clock,
+    field_columns,
+)
 from workers.task_types import task_types
 
 OWN: Final = ("prediction", "confidence", "embedding")
 """Signals of the champion's answers."""
 _KEPT: Final = 8
 _references: OrderedDict[tuple[str, str, bool], tuple[Columns, Mapping[str, Any]]] = OrderedDict()
+_answers: OrderedDict[str, dict[int, tuple[NDArray[np.float32], float]]] = OrderedDict()
 
 
-def columns_of(window: Window) -> tuple[Columns, Columns]:
-    """Return the signals of the reference and of the current window, by kind and name.
+def reference_columns(window: Window) -> Columns:
+    """Return the signals of the reference, by kind and name; they are computed once a process.
 
     A field that is called like another signal is `input.NAME`.
     """
-    if not window.reference:
-        return {}, {}
+    if not window.n_reference:
+        return {}
+    bound = _bound(window)
+    return {
+        kind: {name: values for name, values in found.items() if name not in bound}
+        for kind, found in _reference(window)[0].items()
+    }
+
+
+def _bound(window: Window) -> frozenset[str]:
+    """Return the signals that only tell the time; those a kept profile left out, where it is."""
     fields = window.model.contract.fields
-    then = [row.observed_at for row in window.reference]
+    moments = [field.name for field in fields if field.type is FieldType.DATETIME]
+    if not moments:
+        return frozenset()
+    if window.profile is not None:
+        kept = {name.partition("/")[2] for name in window.profile.names}
+        return frozenset(f"{name}.{part}" for name in moments for part in PERIODS) - kept
+    rows, times = window.reference, [row.observed_at for row in window.reference]
+    if any(times):
+        return bound_to_the_clock(fields, [row.inputs for row in rows], times)
+    return bound_to_the_clock(
+        fields, [row.inputs for row in window.current], [row.at for row in window.current]
+    )
+
+
+def _reference(window: Window) -> tuple[Columns, Mapping[str, Any]]:
     key = (window.champion.digest, str(window.champion.reference), _asks_of_texts(window))
     if key not in _references:
         inputs = [row.inputs for row in window.reference]
-        learned = _learned(window, inputs)
-        state = task_types.get(window.model.task_type).fit_signals(learned)
-        columns = _input_columns(window, inputs, then, state, of_reference=True)
+        state = task_types.get(window.model.task_type).fit_signals(_learned(window, inputs))
+        times = [row.observed_at for row in window.reference]
+        columns = _input_columns(window, inputs, times, state, of_reference=True)
+        classifier = loaded(window.model, window.champion)
+        scores = classifier.scores(inputs)
+        answers = [classifier.labels[index] for index in scores.argmax(axis=1)]
+        columns["categorical"]["prediction"] = np.asarray(answers, dtype=object)
+        columns["numeric"]["confidence"] = scores.max(axis=1).astype(np.float64)
+        columns["embedding"]["embedding"] = _as_embedding(classifier.features(inputs))
         _references[key] = columns, state
-        _add_answers_of_champion(window, inputs, _references[key][0])
         while len(_references) > _KEPT:
             _references.popitem(last=False)
-    reference, fitted = _references[key]
-    inputs, now = [row.inputs for row in window.current], [row.at for row in window.current]
-    seen = _input_columns(window, inputs, now, fitted) if inputs else {}
-    if inputs:
-        _add_answers_logged(window, seen)
-    if any(then):
-        bound = bound_to_the_clock(fields, [row.inputs for row in window.reference], then)
-    else:
-        bound = bound_to_the_clock(fields, inputs, now)
-    return _without(bound, reference), _without(bound, seen)
+    _references.move_to_end(key)
+    return _references[key]
 
 
-def _without(names: frozenset[str], columns: Columns) -> Columns:
-    return {
-        kind: {name: values for name, values in found.items() if name not in names}
-        for kind, found in columns.items()
-    }
+def sample_columns(window: Window) -> Columns:
+    """Return all signals of the newest rows, in order of arrival, by kind and name."""
+    rows = window.current
+    if not window.n_reference or not rows:
+        return {}
+    inputs, times = [row.inputs for row in rows], [row.at for row in rows]
+    columns = _input_columns(window, inputs, times, _reference(window)[1])
+    answers = _answered(window, rows)
+    logged = [max(row.scores.values()) if row.scores else None for row in rows]
+    columns["categorical"]["prediction"] = np.asarray([r.prediction for r in rows], dtype=object)
+    columns["numeric"]["confidence"] = np.asarray(
+        [own if seen is None else seen for seen, (_, own) in zip(logged, answers, strict=True)],
+        dtype=np.float64,
+    )
+    features = np.stack([vector for vector, _ in answers])
+    columns["embedding"]["embedding"] = _as_embedding(features)
+    return columns
+
+
+def _answered(
+    window: Window, rows: Sequence[Observation]
+) -> list[tuple[NDArray[np.float32], float]]:
+    """Return the champion's features and confidence of rows; it is asked once about each."""
+    version = window.champion.digest
+    known = _answers.setdefault(version, {})
+    _answers.move_to_end(version)
+    new = [row for row in rows if row.sequence not in known]
+    if new:
+        classifier = loaded(window.model, window.champion)
+        inputs = [row.inputs for row in new]
+        features = classifier.features(inputs)
+        if all(row.scores for row in new):
+            confidence = np.full(len(new), np.nan)
+        else:
+            confidence = classifier.scores(inputs).max(axis=1).astype(np.float64)
+        for row, vector, sure in zip(new, features, confidence, strict=True):
+            known[row.sequence] = vector, float(sure)
+    found = [known[row.sequence] for row in rows]
+    _answers[version] = {row.sequence: answer for row, answer in zip(rows, found, strict=True)}
+    while len(_answers) > _KEPT:
+        _answers.popitem(last=False)
+    return found
+
+
+def stored_columns(
+    window: Window, rows: StoredRows, sample: Columns
+) -> tuple[Columns, NDArray[np.bool_]]:
+    """Return the signals of stored rows without the champion's features, in order of arrival.
+
+    Args:
+        window: whose rows they are.
+        rows: some of its rows.
+        sample: all signals of the newest rows, as `sample_columns` returns them.
+
+    Returns:
+        The columns by kind and name, and which rows' confidence nobody looked at, (n,): where no
+        scores were logged, only the newest rows are shown to the champion.
+    """
+    times = [at.replace(tzinfo=UTC) for at in rows.observed_at.astype("datetime64[us]").tolist()]
+    columns = _input_columns(window, _inputs_of(rows), times, _reference(window)[1])
+    columns["categorical"]["prediction"] = rows.predictions
+    confidence = np.full(len(rows), np.nan)
+    if rows.scores:
+        confidence = np.fmax.reduce(list(rows.scores.values()))
+    newest = np.array([row.sequence for row in window.current], dtype=np.int64)
+    at = np.searchsorted(newest, rows.sequences).clip(max=max(len(newest) - 1, 0))
+    is_sampled = newest[at] == rows.sequences
+    confidence[is_sampled] = sample["numeric"]["confidence"][at[is_sampled]]
+    columns["numeric"]["confidence"] = confidence
+    return columns, np.isnan(confidence) & ~is_sampled
+
+
+def _inputs_of(rows: StoredRows) -> list[dict[str, Any]]:
+    """Return the inputs of each row by field, without those that are missing."""
+    fields = {name: _values_of(values) for name, values in rows.inputs.items()}
+    return [
+        {name: values[place] for name, values in fields.items() if values[place] is not None}
+        for place in range(len(rows))
+    ]
+
+
+def _values_of(values: NDArray[Any]) -> list[Any]:
+    """Return the values of one field, None where missing."""
+    if values.dtype.kind == "M":
+        return [None if at is None else at.replace(tzinfo=UTC) for at in values.tolist()]
+    if values.dtype == object:
+        return list(values.tolist())
+    gone = np.isnan(values).any(axis=1) if values.ndim == 2 else np.isnan(values)
+    return [None if is_gone else v for v, is_gone in zip(values.tolist(), gone, strict=True)]
 
 
 def _learned(window: Window, inputs: Inputs) -> list[dict[str, Any]]:
@@ -94,28 +209,8 @@ def _input_columns(
         for kind, found in field_columns(others, inputs, times).items()
     }
     columns["numeric"] = {**signals, **columns["numeric"]}
-    features = loaded(window.model, window.champion).features(inputs)
-    columns["embedding"]["embedding"] = np.asarray(features, dtype=np.float64)
     return columns
 
 
-def _add_answers_of_champion(
-    window: Window, inputs: Sequence[Mapping[str, Any]], columns: Columns
-) -> None:
-    classifier = loaded(window.model, window.champion)
-    scores = classifier.scores(inputs)
-    answers = [classifier.labels[index] for index in scores.argmax(axis=1)]
-    columns["categorical"]["prediction"] = np.asarray(answers, dtype=object)
-    columns["numeric"]["confidence"] = scores.max(axis=1).astype(np.float64)
-
-
-def _add_answers_logged(window: Window, columns: Columns) -> None:
-    answers = [row.prediction for row in window.current]
-    columns["categorical"]["prediction"] = np.asarray(answers, dtype=object)
-    if any(row.scores for row in window.current):
-        confidence = [max(row.scores.values()) if row.scores else np.nan for row in window.current]
-        columns["numeric"]["confidence"] = np.asarray(confidence, dtype=np.float64)
-    else:
-        classifier = loaded(window.model, window.champion)
-        scores = classifier.scores([row.inputs for row in window.current])
-        columns["numeric"]["confidence"] = scores.max(axis=1).astype(np.float64)
+def _as_embedding(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(features, dtype=np.float64)

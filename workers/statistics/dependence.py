@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from app.domain.profiles import MISSING, UNSEEN, Counts, Layout, NumericBins
+from app.domain.profiles import MISSING, UNREAD, UNSEEN, Counts, Layout, NumericBins
 from workers.statistics.marginals import cauchy_combination
 
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ class Moments:
         """Measure the codes (c, n) of a sample, of at most `MAXIMUM_ROWS` rows spread over it."""
         codes = codes[:, :: max(1, -(-codes.shape[1] // MAXIMUM_ROWS))]
         scores = np.stack([row[code] for row, code in zip(table, codes, strict=True)])  # (c, n)
-        known = (codes != MISSING).astype(np.float32)
+        known = ((codes != MISSING) & (codes != UNREAD)).astype(np.float32)
         if known.all():
             shape = (len(codes), len(codes))
             n = np.full(shape, float(codes.shape[1]))

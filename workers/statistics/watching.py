@@ -2,15 +2,16 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.drift import Watch
-from app.domain.sequential import Wealth, wager
-from workers.statistics.profile import fitted_to
+from app.domain.profiles import Codes
+from app.domain.sequential import Bets, Wealth, wager
+from workers.statistics.profile import FittedReference, fitted_to
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 KINDS: Final = ("numeric", "categorical")
@@ -24,6 +25,88 @@ def table_of(columns: Columns, kinds: Sequence[str] = KINDS) -> dict[str, NDArra
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Bettor:
+    """The bets of one version while a report's rows run past them, some at a time.
+
+    Attributes:
+        last: where the watch stood after the report before.
+        through: arrival number of the newest row it has seen.
+        n_new: rows seen since then.
+    """
+
+    fitted: FittedReference
+    bets: Bets
+    wealth: Wealth
+    last: Watch
+    limit: float
+    tolerance: float
+    through: int
+    n_new: int = 0
+
+    @classmethod
+    def of(cls, fitted: FittedReference, last: Watch, *, false_alarm_rows: float) -> Self:
+        """Go on from where the watch stood; anew after an alarm, or if the columns changed.
+
+        Args:
+            fitted: the reference.
+            last: where the watch stood.
+            false_alarm_rows: at most one false alarm in so many rows, half of which the tests of
+                windows have: the limit is twice as high.
+        """
+        limit = 2 * false_alarm_rows
+        bets, tolerance = fitted.bets(limit=limit)
+        is_fresh = last.alarmed_at is not None and last.alarmed_at == last.through
+        goes_on = list(last.columns) == _shown_names(fitted) and last.limit == limit
+        wealth = (
+            Wealth(np.array(last.values), last.n_rows)
+            if goes_on and not is_fresh
+            else Wealth.of(bets)
+        )
+        return cls(fitted, bets, wealth, last, limit, tolerance, last.through)
+
+    def seen(self, codes: Codes, *, through: int) -> "Bettor":
+        """Return the bettor after more rows.
+
+        Args:
+            codes: (c, n) the bins of the rows, in order of arrival.
+            through: arrival number of the last.
+        """
+        if not codes.shape[1]:
+            return self
+        wealth, _ = wager(self.bets, self.wealth, self.fitted.layout.steps(codes))
+        n_new = self.n_new + codes.shape[1]
+        return replace(self, wealth=wealth, through=through, n_new=n_new)
+
+    def watch(self) -> Watch:
+        """Return where the watch stands now."""
+        n_unlooked = self.last.n_unlooked + self.n_new
+        if not self.n_new:
+            return replace(self.last, value=0.0, n_unlooked=n_unlooked)
+        names = _shown_names(self.fitted)
+        by_column = (self.bets.weights * self.wealth.values).sum(axis=1)
+        by_column = by_column / self.bets.weights.sum(axis=1)
+        first = np.argsort(-by_column, kind="stable")[:N_LEADING]
+        is_alarm = self.wealth.peak >= self.limit
+        return replace(
+            self.last,
+            columns=names,
+            values=self.wealth.values.tolist(),
+            n_rows=self.wealth.n_rows,
+            through=self.through,
+            value=float(self.wealth.peak),
+            limit=self.limit,
+            leading={names[index]: float(by_column[index]) for index in first},
+            alarmed_at=self.through if is_alarm else self.last.alarmed_at,
+            tolerance=self.tolerance,
+            n_unlooked=n_unlooked,
+        )
+
+
+def _shown_names(fitted: FittedReference) -> list[str]:
+    return [name.partition("/")[2] for name in fitted.profile.names]
+
+
 def watch_window(
     reference: Columns,
     current: Columns,
@@ -34,41 +117,18 @@ def watch_window(
 ) -> Watch:
     """Let the bets of a version run over the rows of a window that they have not seen.
 
-    They start anew after an alarm, and where the columns are no longer the same.
-
     Args:
         reference: kind to name to values, as `measure_window` takes them.
         current: the same for the current window, in order of arrival.
         last: where the watch stood.
         sequences: arrival numbers of the window's rows, ascending.
-        false_alarm_rows: at most one false alarm in so many rows, half of which the tests of
-            windows have: the limit is twice as high.
+        false_alarm_rows: as `Bettor.of` takes it.
     """
     table = table_of(reference)
     n_new = len(sequences) - bisect_right(sequences, last.through)
     if not table or not n_new or not any(map(len, table.values())):
         return replace(last, value=0.0)
     fitted = fitted_to(table)
-    limit = 2 * false_alarm_rows
-    bets, tolerance = fitted.bets(limit=limit)
-    names = [key.partition("/")[2] for key in table]
-    is_fresh = last.alarmed_at is not None and last.alarmed_at == last.through
-    goes_on = list(last.columns) == names and last.limit == limit and not is_fresh
-    wealth = Wealth(np.array(last.values), last.n_rows) if goes_on else Wealth.of(bets)
     shown = {key: values for key, values in table_of(current).items() if key in table}
-    wealth, _ = wager(bets, wealth, fitted.newest(shown, n_new))
-    by_column = (bets.weights * wealth.values).sum(axis=1) / bets.weights.sum(axis=1)
-    first = np.argsort(-by_column, kind="stable")[:N_LEADING]
-    is_alarm = wealth.peak >= limit
-    return replace(
-        last,
-        columns=names,
-        values=wealth.values.tolist(),
-        n_rows=wealth.n_rows,
-        through=int(sequences[-1]),
-        value=float(wealth.peak),
-        limit=limit,
-        leading={names[index]: float(by_column[index]) for index in first},
-        alarmed_at=int(sequences[-1]) if is_alarm else last.alarmed_at,
-        tolerance=tolerance,
-    )
+    bettor = Bettor.of(fitted, last, false_alarm_rows=false_alarm_rows)
+    return bettor.seen(fitted.seen(shown).codes[:, -n_new:], through=sequences[-1]).watch()

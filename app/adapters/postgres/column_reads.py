@@ -1,7 +1,7 @@
 """Stored observations as arrays, without a Python object a row."""
 
 from collections.abc import Iterator, Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,20 +13,27 @@ from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments
 from app.adapters.postgres.schema import ModelRow, ObservationRow
-from app.domain.observations import FieldType
+from app.domain.observations import FieldType, microseconds
 from app.services.batches import PREDICTION, Columns, arrays_of, packed, packed_scores
 from app.services.times import instants_of
 
 _WHERE: Final = """
 COPY (SELECT sequence, coalesce(segment_id, 0), coalesce(place, 0),
-             (received_at AT TIME ZONE 'UTC')::date
+             (received_at AT TIME ZONE 'UTC')::date, observed_at
       FROM observations
       WHERE model_id = %s AND version = %s AND sequence > %s
         AND (segment_id IS NOT NULL OR inputs IS NOT NULL)
       ORDER BY sequence LIMIT %s) TO STDOUT (FORMAT binary)
 """
-_FIELDS: Final = [("sequence", ">i8"), ("segment", ">i8"), ("place", ">i4"), ("day", ">i4")]
+_FIELDS: Final = [
+    ("sequence", ">i8"),
+    ("segment", ">i8"),
+    ("place", ">i4"),
+    ("day", ">i4"),
+    ("at", ">i8"),
+]
 _POSTGRES_DAY: Final = date(2000, 1, 1)
+_POSTGRES_EPOCH: Final = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 _INPUTS: Final = ("input", "whole", "json")
 
 
@@ -50,6 +57,8 @@ def columns_of(
     answers = [np.asarray(body.column(PREDICTION), dtype=object) for body in bodies]
     return Columns(
         sequences=found["sequence"][kept].astype(np.int64),
+        observed_at=found["at"][kept].astype(np.int64) + _POSTGRES_EPOCH,
+        through=int(found["sequence"][-1]) if len(found) else after_sequence,
         predictions=np.concatenate([*answers, np.empty(0, dtype=object)])[order],
         inputs=inputs,
         scores=scores,

@@ -191,11 +191,13 @@ class PostgresObservations:
             ],
         }
 
-    def newest(self, model_id: UUID, *, version: int, limit: int) -> Sequence[Observation]:
+    def newest(
+        self, model_id: UUID, *, version: int, limit: int, after_sequence: int = 0
+    ) -> Sequence[Observation]:
         """Return the newest rows that a version answered, oldest first."""
         rows = self._session.execute(
             select(*_THIN)
-            .where(ObservationRow.model_id == model_id, ObservationRow.version == version)
+            .where(*_answered(model_id, version, after_sequence))
             .order_by(ObservationRow.sequence.desc())
             .limit(limit)
         ).all()[::-1]
@@ -248,6 +250,22 @@ class PostgresObservations:
         more; the last row's number says how far it read.
         """
         return columns_of(self._session, model_id, version, after_sequence, limit)
+
+    def start_of_newest(self, model_id: UUID, *, version: int, limit: int) -> int:
+        """Return the arrival number before the newest rows that a version answered."""
+        oldest = self._session.scalar(
+            select(ObservationRow.sequence)
+            .where(*_answered(model_id, version, 0))
+            .order_by(ObservationRow.sequence.desc())
+            .offset(limit)
+            .limit(1)
+        )
+        return oldest or 0
+
+    def n_labels_after(self, model_id: UUID, *, version: int, sequence: int) -> int:
+        """Return how many rows that a version answered after one have a label."""
+        answered = _answered(model_id, version, sequence)
+        return self._count(*answered, ObservationRow.label_sequence.is_not(None))
 
     def correctness(self, model_id: UUID, *, version: int) -> Sequence[bool]:
         """Return whether each labelled answer of a version was right, in order of arrival."""
@@ -360,6 +378,14 @@ class PostgresObservations:
 
     def prepare_days(self, today: date, *, ahead: int) -> None:
         segments.prepare_days(self._session, today, ahead=ahead)
+
+
+def _answered(model_id: UUID, version: int, after_sequence: int) -> tuple[Any, ...]:
+    return (
+        ObservationRow.model_id == model_id,
+        ObservationRow.version == version,
+        ObservationRow.sequence > after_sequence,
+    )
 
 
 def _observation(

@@ -359,6 +359,33 @@ class DriftReportRow(Row):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class ReferenceProfileRow(Row):
+    """What a version was accepted on, as counts; the newest reference of a version alone."""
+
+    __tablename__ = "reference_profiles"
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
+    reference_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"))
+    document: Mapped[Json]
+    arrays: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WindowBlockRow(Row):
+    """Consecutive rows of what a version sees now, as counts against its profile."""
+
+    __tablename__ = "window_blocks"
+    version_id: Mapped[UUID] = mapped_column(
+        ForeignKey("reference_profiles.version_id"), primary_key=True
+    )
+    first_sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    last_sequence: Mapped[int] = mapped_column(BigInteger)
+    window_rows: Mapped[int]
+    n_rows: Mapped[int]
+    first_at: Mapped[int] = mapped_column(BigInteger)
+    last_at: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[bytes]
+
+
 class DecisionRow(Row):
     """What was concluded, from what, and why."""
 

@@ -15,6 +15,7 @@ from app.adapters.postgres.fleet import PostgresOutbox, PostgresPlugins
 from app.adapters.postgres.keys import PostgresKeys
 from app.adapters.postgres.models import PostgresModels
 from app.adapters.postgres.observations import PostgresObservations
+from app.adapters.postgres.profiles import PostgresProfiles
 from app.adapters.postgres.retention import PostgresRetention
 from app.adapters.postgres.training import PostgresRuns
 from app.adapters.postgres.versions import PostgresVersions
@@ -36,6 +37,7 @@ class PostgresUnitOfWork:
     observations: PostgresObservations
     retention: PostgresRetention
     checks: PostgresChecks
+    profiles: PostgresProfiles
     decisions: PostgresDecisions
     runs: PostgresRuns
     versions: PostgresVersions
@@ -56,6 +58,7 @@ class PostgresUnitOfWork:
         self.observations = PostgresObservations(session)
         self.retention = PostgresRetention(session)
         self.checks = PostgresChecks(session)
+        self.profiles = PostgresProfiles(session)
         self.decisions = PostgresDecisions(session)
         self.runs = PostgresRuns(session)
         self.versions = PostgresVersions(session)

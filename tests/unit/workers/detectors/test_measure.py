@@ -11,8 +11,11 @@ import workers.detectors
 from app.domain.drift import DriftScore
 from app.domain.errors import Invalid, UnknownName
 from app.domain.registry import scan
+from app.domain.windows import WindowCounts
 from workers.detectors import DEFAULTS
-from workers.detectors.measure import measure_window
+from workers.detectors.measure import Counted, measure_window
+from workers.statistics.profile import FittedReference, Seen
+from workers.statistics.watching import table_of
 
 scan(workers.detectors)
 
@@ -178,3 +181,79 @@ def test_a_certain_trifle_lends_no_certainty_to_other_signals() -> None:
     scores = measured(reference, current, {"numeric": [("ks", {})]})
     assert all(score.q_value == 1.0 and not score.drifted for score in scores.values())
     assert replace(scores["t0"]).p_value != 1.0
+
+
+def added_up(
+    reference: dict[str, dict[str, Any]], current: dict[str, dict[str, Any]], portions: list[int]
+) -> Counted:
+    """The newest 400 rows of a window, counted a portion at a time as checks would."""
+    fitted = FittedReference.of(table_of(reference))
+    counts, start = WindowCounts(400), 0
+    for n in portions:
+        columns = {name: values[start : start + n] for name, values in table_of(current).items()}
+        numbers = np.arange(start + 1, start + n + 1)
+        codes = fitted.layout.codes(columns, n)
+        counts = counts.with_rows(fitted.layout, codes, sequences=numbers, observed_at=numbers)
+        start += n
+    return Counted(fitted, Seen.of(counts, fitted.layout))
+
+
+@pytest.mark.parametrize("portions", [[1000], [50] * 20, [1, 599, 7, 393]])
+def test_a_window_added_up_over_many_checks_has_the_scores_of_its_rows_read_at_once(
+    portions: list[int],
+) -> None:
+    reference, current = window(600, 1), window(1000, 2)
+    current["numeric"]["brightness"][700:] += 0.3
+    current["numeric"]["contrast"][::9] = np.nan
+    current["categorical"]["prediction"][900:] = "d"
+    newest = {
+        kind: {name: values[-400:] for name, values in columns.items()}
+        for kind, columns in current.items()
+    }
+    at_once = measured(reference, newest)
+    counted = added_up(reference, current, portions)
+    scores = by_name(
+        measure_window(
+            reference,
+            {kind: {n: v[-50:] for n, v in columns.items()} for kind, columns in newest.items()},
+            {**DEFAULTS, "embedding": []},
+            fdr=0.05,
+            seed=0,
+            counted=counted,
+        )
+    )
+
+    for name in ("brightness", "contrast", "prediction"):
+        score, direct = scores[name], at_once[name]
+        assert (score.p_value, score.effect, score.kind, score.n_current, score.detail) == (
+            direct.p_value,
+            direct.effect,
+            direct.kind,
+            400,
+            direct.detail,
+        )
+    assert scores["brightness"].drifted
+
+
+def test_a_detector_of_the_users_reads_the_sample_and_says_how_many_rows_it_has() -> None:
+    reference, current = window(600, 1), window(1000, 2)
+    selected = {**DEFAULTS, "numeric": [("ks", {})], "embedding": []}
+    sample = {kind: {n: v[-300:] for n, v in columns.items()} for kind, columns in current.items()}
+    counted = added_up(reference, current, [1000])
+    found = measure_window(reference, sample, selected, fdr=0.05, seed=0, counted=counted)
+    scores = by_name(found)
+
+    assert (scores["brightness"].detector, scores["brightness"].n_current) == ("ks", 300)
+    assert (scores["prediction"].detector, scores["prediction"].n_current) == ("calibrated", 400)
+
+
+def test_a_column_that_nobody_sent_any_more_is_missing_in_the_counts_too() -> None:
+    reference, current = window(600, 1), window(1000, 2)
+    current["numeric"]["contrast"][:] = np.nan
+    counted = added_up(reference, current, [1000])
+    found = measure_window(reference, current, DEFAULTS, fdr=0.05, seed=0, counted=counted)
+
+    assert (by_name(found)["contrast"].kind, by_name(found)["contrast"].drifted) == (
+        "missing",
+        True,
+    )

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from app.domain.alarms import AlarmRecord
 from app.domain.label_lag import LabelLag
+from app.services.alarms import alarm_record
 from app.services.observations import label_lags
 from app.services.ports import UnitOfWork
 
@@ -19,6 +21,15 @@ champion_age = Gauge("upkeep_champion_age_seconds", "Since the champion took ove
 finding = Gauge("upkeep_drift_finding", "1 for the newest finding.", ["model", "finding"])
 drift_score = Gauge("upkeep_drift_q_value", "Newest q-value.", ["model", "feature"])
 drift_effect = Gauge("upkeep_drift_effect_ratio", "Newest effect size.", ["model", "feature"])
+alarms = Gauge(
+    "upkeep_drift_alarms", "Alarms, by what labels said (newest reports).", ["model", "judged"]
+)
+watched = Gauge("upkeep_watched_rows", "Rows that these reports saw, each once.", ["model"])
+alarm_rate = Gauge(
+    "upkeep_false_alarm_rate_ratio",
+    "Alarms (refuted by labels; unconfirmed) in as many rows as one false one is promised for.",
+    ["model", "counted"],
+)
 label_lag = Gauge(
     "upkeep_label_lag_seconds",
     "From an observation to its label, of the labels that come.",
@@ -75,11 +86,23 @@ def refresh(work: UnitOfWork) -> None:
             runs.labels(model, state).set(n)
         for outcome, n in (item["decisions"] or {}).items():
             decisions.labels(model, outcome).set(n)
+        _refresh_alarms(model, alarm_record(work, work.models.by_id(item["id"]))[0])
         _refresh_labels(model, label_lags(work, item["id"], now=now)[0])
         for kind, done in work.retention.of(item["id"]).items():
             forgotten.labels(model, kind).set(done["n_forgotten"])
         _refresh_run(model, item)
         _refresh_report(model, item)
+
+
+def _refresh_alarms(model: str, record: AlarmRecord) -> None:
+    watched.labels(model).set(record.n_rows)
+    alarms.labels(model, "confirmed").set(record.n_confirmed)
+    alarms.labels(model, "refuted").set(record.n_refuted)
+    alarms.labels(model, "unjudged").set(record.n_unjudged)
+    for counted, n in (("refuted", record.n_refuted), ("unconfirmed", record.n_unconfirmed)):
+        rate = record.rate(n)
+        if rate is not None:
+            alarm_rate.labels(model, counted).set(rate[0])
 
 
 def _refresh_labels(model: str, lag: LabelLag) -> None:

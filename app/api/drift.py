@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.context import Operator, Paged, Reader, Work, answer, listing
-from app.api.schemas import CheckAnswer, DecisionAnswer, Listing, ReportAnswer
-from app.services import drift
+from app.api.schemas import AlarmsAnswer, CheckAnswer, DecisionAnswer, Listing, ReportAnswer
+from app.services import alarms, drift
 from app.services.ports import Json
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["drift"])
@@ -78,6 +78,14 @@ def get_report_json(name: str, report_id: UUID, actor: Reader, work: Work) -> JS
     with work:
         model = work.models.get(name, actor.project_id)
         return answer(work.checks.report_json(report_id, model.id))
+
+
+@router.get("/alarms", response_model=AlarmsAnswer)
+def get_alarms(name: str, actor: Reader, work: Work) -> JSONResponse:
+    """Return the measured rate of false alarms of drift, as far as labels tell, and the promise."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        return answer(alarms.shown(work, model))
 
 
 @router.get("/decisions", response_model=Listing)

@@ -383,6 +383,39 @@ class ReferenceAnswer(Answer):
     history: list[dict[str, Any]]
 
 
+class AlarmRate(Answer):
+    """Alarms in as many rows as the policy promises one false one for: at most 1 is promised."""
+
+    per_promised_rows: float
+    lower: float
+    upper: float
+
+
+class AlarmsAnswer(Answer):
+    """What came of the alarms of drift; one that stands over many reports is one.
+
+    Attributes:
+        since: time of the oldest report counted; the newest 10,000 are.
+        n_rows: rows that these reports saw, each once.
+        n_confirmed: labels showed, while it stood, that accuracy had fallen.
+        n_refuted: enough labels came and accuracy stood: the rows were as before, or had moved
+            without harm, which labels cannot tell apart.
+        n_unjudged: too few labels came to tell.
+        rates: of the `refuted`, and of the `unconfirmed` (refuted or unjudged): the true rate of
+            false alarms is at most the latter; with exact 95 % intervals. None before any row.
+    """
+
+    since: datetime | None
+    n_reports: int
+    n_rows: int
+    n_alarms: int
+    n_confirmed: int
+    n_refuted: int
+    n_unjudged: int
+    promised_rows: float
+    rates: dict[str, AlarmRate | None]
+
+
 class ProfileColumn(Answer):
     """One signal of a reference, as it is counted.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, insert, or_, select, text, update
@@ -35,6 +35,34 @@ GROUP BY r.id
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 IN_FLIGHT = ("queued", "running")
+
+
+# A report finds drift anew where the one before of its version did not.
+_ALARMS: Final = text("""
+WITH newest AS (
+  SELECT id, version_id, finding, ("window"->>'n_new')::bigint AS n_new, created_at
+  FROM drift_reports WHERE model_id = :model_id AND "window" ? 'n_new'
+  ORDER BY created_at DESC LIMIT :limit
+), marked AS (
+  SELECT n.*, d.trigger, d.situation,
+    CASE WHEN finding = 'drift' AND lag(finding, 1, '') OVER w <> 'drift' THEN 1 ELSE 0 END AS rose
+  FROM newest n LEFT JOIN decisions d ON d.report_id = n.id AND d.model_id = :model_id
+  WINDOW w AS (PARTITION BY version_id ORDER BY n.created_at, n.id)
+), numbered AS (
+  SELECT *, sum(rose) OVER (PARTITION BY version_id ORDER BY created_at, id) AS episode FROM marked
+), alarms AS (
+  SELECT bool_or(trigger IN ('drift', 'performance')) AS is_confirmed,
+    max((situation->>'n_labels_since_drift')::bigint)
+      FILTER (WHERE jsonb_typeof(situation->'performance') = 'object') AS n_labels
+  FROM numbered WHERE finding = 'drift' GROUP BY version_id, episode
+)
+SELECT (SELECT min(created_at) FROM newest) AS since, (SELECT count(*) FROM newest) AS n_reports,
+  (SELECT coalesce(sum(n_new), 0) FROM newest) AS n_rows, count(*) AS n_alarms,
+  count(*) FILTER (WHERE is_confirmed) AS n_confirmed,
+  count(*) FILTER (WHERE is_confirmed IS NOT TRUE AND n_labels >= :enough) AS n_refuted
+FROM alarms
+""")
+NEWEST_REPORTS: Final = 10_000
 
 
 class PostgresChecks:
@@ -130,6 +158,16 @@ class PostgresChecks:
             .limit(1)
         )
         return Watch(**state) if state else Watch()
+
+    def alarms(self, model_id: UUID, *, enough_labels: int) -> Json:
+        """Return what came of the alarms of a model's newest reports.
+
+        Args:
+            model_id: whose.
+            enough_labels: with fewer since an alarm, nobody can judge it.
+        """
+        parameters = {"model_id": model_id, "limit": NEWEST_REPORTS, "enough": enough_labels}
+        return dict(self._session.execute(_ALARMS, parameters).one()._mapping)
 
     def report(self, report_id: UUID, model_id: UUID) -> Json:
         query = (

@@ -44,6 +44,18 @@ forgotten = Gauge(
     ["model", "kind"],
 )
 accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
+estimated = Gauge(
+    "upkeep_accuracy_estimate_ratio",
+    "Accuracy of the newest rows and its 95 % interval: confidence alone, or corrected by labels.",
+    ["model", "source", "bound"],
+)
+estimate_stands = Gauge(
+    "upkeep_accuracy_estimate_stands", "0 once labels contradicted the estimate.", ["model"]
+)
+estimate_labels = Gauge(
+    "upkeep_accuracy_estimate_labels", "Labels that tested the estimate.", ["model"]
+)
+harm = Gauge("upkeep_harm_ratio", "Chance that accuracy is below the floor.", ["model"])
 runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state"])
 run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
 run_progress = Gauge("upkeep_training_run_progress_ratio", "Of the run in flight.", ["model"])
@@ -59,15 +71,27 @@ job_seconds = Histogram(
 jobs = Counter("upkeep_jobs", "Jobs done by a worker.", ["job", "outcome"])
 
 ALIVE_SECONDS = 20.0
+_ANEW = (
+    finding,
+    drift_score,
+    drift_effect,
+    estimated,
+    estimate_stands,
+    estimate_labels,
+    harm,
+    runs,
+    decisions,
+    processes,
+    run_progress,
+    label_lag,
+    label_coverage,
+)
 
 
 def refresh(work: UnitOfWork) -> None:
     """Set every gauge from the database, in an open transaction."""
     now = datetime.now(UTC)
-    for gauge in (
-        finding, drift_score, drift_effect, runs, decisions, processes, run_progress,
-        label_lag, label_coverage,
-    ):  # fmt: skip
+    for gauge in _ANEW:
         gauge.clear()
     queue_depth.set(work.outbox.n_waiting())
     for process in work.plugins.alive(seconds=ALIVE_SECONDS):
@@ -127,8 +151,22 @@ def _refresh_report(model: str, item: dict[str, object]) -> None:
     performance, scores = item["performance"], item["scores"]
     if isinstance(performance, dict) and performance.get("accuracy") is not None:
         accuracy.labels(model).set(performance["accuracy"])
+    _refresh_estimate(model, item["estimate"])
     for score in scores if isinstance(scores, list) else []:
         if score.get("q_value") is not None:
             drift_score.labels(model, score["feature"]).set(score["q_value"])
         if score.get("effect") is not None:
             drift_effect.labels(model, score["feature"]).set(score["effect"])
+
+
+def _refresh_estimate(model: str, estimate: object) -> None:
+    if not isinstance(estimate, dict) or estimate["state"] == "insufficient_data":
+        return
+    estimate_stands.labels(model).set(estimate["state"] == "stands")
+    estimate_labels.labels(model).set(estimate["n_labels"])
+    if estimate["harm"] is not None:
+        harm.labels(model).set(estimate["harm"])
+    for source in ("without_labels", "accuracy"):
+        for bound in ("value", "lower", "upper"):
+            if estimate[source]:
+                estimated.labels(model, source, bound).set(estimate[source][bound])

@@ -25,9 +25,10 @@ from app.api.schemas import (
     LabelLagAnswer,
     LabelsAnswer,
     Listing,
+    PerformanceAnswer,
 )
 from app.domain.observations import Rejected
-from app.services import datasets, observations, tables
+from app.services import datasets, observations, performance, tables
 from app.services.documents import document
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["observations"])
@@ -154,20 +155,24 @@ def list_datasets(name: str, actor: Reader, work: Work, page: Paged) -> JSONResp
         return listing(work.datasets.listed(model.id, page))
 
 
-@router.get("/performance", response_model=Listing)
+@router.get("/performance", response_model=PerformanceAnswer)
 def get_performance(
     name: str,
     actor: Reader,
     work: Work,
     bucket: Annotated[int, Query(ge=1, le=1_000_000, description="observations a bucket")] = 200,
 ) -> JSONResponse:
-    """Return the accuracy that users got over time, and what happened when."""
+    """Return the accuracy that users got over time, what happened when, and what is known now.
+
+    Of the champion: its accuracy by labels, estimated without, corrected by labels, and by slice.
+    """
     with work:
         model = work.models.get(name, actor.project_id)
         items = work.observations.timeline(model.id, bucket=bucket)
         moves = work.versions.transitions(model.id)
+        champion = performance.of_champion(work, model)
     events = [
         {"at": move.at, "kind": f"model_version.{move.event}", "detail": f"version {move.number}"}
         for move in moves
     ]
-    return answer({"items": items, "next_cursor": None, "events": events})
+    return answer({"items": items, "next_cursor": None, "events": events, "champion": champion})

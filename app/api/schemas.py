@@ -319,7 +319,44 @@ class ReportAnswer(Answer):
     scores: list[dict[str, Any]]
     performance: dict[str, Any] | None
     watch: dict[str, Any] | None
+    estimate: dict[str, Any] | None
+    slices: list[dict[str, Any]]
     created_at: datetime
+
+
+class BoundedAnswer(Answer):
+    """A share with its interval (95 %) and what it rests on."""
+
+    value: float
+    lower: float
+    upper: float
+    n_rows: int
+    n_labels: int
+
+
+class EstimateAnswer(Answer):
+    """Accuracy where labels are few or none."""
+
+    state: Literal["stands", "withdrawn", "insufficient_data"]
+    reason: str
+    since: datetime | None
+    without_labels: BoundedAnswer | None
+    accuracy: BoundedAnswer | None
+    harm: Annotated[float | None, Field(description="chance that it is under the floor")]
+    n_labels: int
+    n_calibration: int
+
+
+class AccuracyAnswer(Answer):
+    """How accurate the champion is, as its newest report says."""
+
+    version: int | None
+    accepted: dict[str, Any]
+    labelled: dict[str, Any] | None
+    estimate: EstimateAnswer | None
+    slices: list[dict[str, Any]]
+    report: UUID | None
+    as_of: datetime | None
 
 
 class DecisionAnswer(Answer):
@@ -454,3 +491,10 @@ class Listing(Answer):
 
     items: list[dict[str, Any]]
     next_cursor: str | None = None
+
+
+class PerformanceAnswer(Listing):
+    """The accuracy that users got, bucket by bucket, and what is known of the champion's."""
+
+    events: list[dict[str, Any]]
+    champion: AccuracyAnswer

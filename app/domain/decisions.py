@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from app.domain.drift import Finding
+from app.domain.estimation import Bounded
 from app.domain.label_lag import LabelLag
 from app.domain.performance import PerformanceEvidence
 from app.domain.policies import Policy
@@ -34,6 +35,8 @@ class Situation:
         finding: of the newest drift report; None when no check ran.
         drifted: names of the signals that drifted.
         performance: labelled accuracy of the champion; None without labels.
+        estimated: its accuracy on the newest rows by an estimate that no label contradicts; None
+            where there is none.
         champion_age_seconds: since the champion took over; None before the first.
         n_labels: labelled observations that the champion answered.
         n_labels_since_drift: labelled rows of the window that arrived since the drift that stands
@@ -57,6 +60,7 @@ class Situation:
     finding: Finding | None = None
     drifted: Sequence[str] = ()
     performance: PerformanceEvidence | None = None
+    estimated: Bounded | None = None
     champion_age_seconds: float | None = None
     n_labels: int = 0
     n_labels_since_drift: int | None = None
@@ -198,3 +202,12 @@ def in_words(labelled: PerformanceEvidence) -> str:
         math.exp(min(value, 700.0)) for value in (labelled.log_e_value, labelled.log_e_value_max)
     )
     return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {now:.3g}, at most {most:.3g})"
+
+
+def estimate_in_words(estimated: Bounded, floor: float) -> str:
+    """Return what the estimate says of accuracy, with its numbers."""
+    return (
+        f"accuracy is estimated at {estimated.value:.3f} [{estimated.lower:.3f}, "
+        f"{estimated.upper:.3f}] over {estimated.n_rows} rows, tested by {estimated.n_labels} "
+        f"labels (floor {floor:.3f})"
+    )

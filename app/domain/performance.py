@@ -203,6 +203,16 @@ def _bounds(
     return lower, upper
 
 
+def standard_error(accuracy: float, n: int) -> float:
+    """Return the standard error of an accuracy measured on n rows, never quite 0.
+
+    The rows count as two more, one of them wrong (Laplace), so that a perfect score on a handful
+    is not taken for certainty.
+    """
+    share = (accuracy * n + 1) / (n + 2)
+    return math.sqrt(share * (1 - share) / (n + 2))
+
+
 def clopper_pearson(n_correct: int, n: int, alpha: float) -> tuple[float, float]:
     """Return the exact two-sided interval of a share (Clopper and Pearson, 1934).
 

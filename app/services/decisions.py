@@ -6,6 +6,7 @@ from uuid import UUID
 from app.domain.decisions import Decision, Outcome, Signal, Situation, decide
 from app.domain.drift import Finding
 from app.domain.errors import Conflict
+from app.domain.estimation import Bounded
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
 from app.domain.performance import PerformanceEvidence
@@ -29,6 +30,7 @@ def gather(
     n_labels_since_drift: int | None = None,
     drift_began_after: int | None = None,
     performance: PerformanceEvidence | None = None,
+    estimated: Bounded | None = None,
     yardstick: float | None = None,
     request: str | None = None,
 ) -> Situation:
@@ -50,6 +52,7 @@ def gather(
         else work.observations.seen_after(model.id, drift_began_after),
         label_lag=expected_lag(work, model.id, champion.number if champion else None, now),
         performance=performance,
+        estimated=estimated,
         champion_age_seconds=(now - champion.state_since).total_seconds() if champion else None,
         n_labels=performance.n if performance else 0,
         n_new_labels=work.observations.n_labelled(model.id, after_label=since),

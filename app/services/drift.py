@@ -1,6 +1,5 @@
 """Checks: which models are due, what a worker measures, and the report and decision it leaves."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,9 +10,10 @@ import numpy as np
 
 from app.domain.drift import DriftScore, Finding, Watch, after_look, finding_of
 from app.domain.errors import Conflict, StaleVerdict
+from app.domain.estimation import Estimate
 from app.domain.identity import new_id
 from app.domain.observations import time_text
-from app.domain.performance import PerformanceEvidence, watch_accuracy
+from app.domain.performance import PerformanceEvidence, standard_error, watch_accuracy
 from app.domain.policies import Policy
 from app.domain.training import Lease
 from app.domain.versions import ModelVersion, VersionState
@@ -110,25 +110,14 @@ def _yardstick(
 
 def labelled_performance(window: Window) -> PerformanceEvidence | None:
     """Return what the labels say of the champion; None without labels or an accepted score."""
-    if window.accepted is None or not window.correct:
+    if window.accepted is None or window.floor is None or not window.correct:
         return None
-    accuracy, n = window.accepted
-    rules = window.policy.performance
+    accuracy, _ = window.accepted
     return watch_accuracy(
         np.asarray(window.correct, dtype=bool),
         accepted=accuracy,
-        tolerance=rules.tolerance + rules.allowance_errors * standard_error(accuracy, n),
+        tolerance=accuracy - window.floor,
     )
-
-
-def standard_error(accuracy: float, n: int) -> float:
-    """Return the standard error of an accuracy measured on n rows, never quite 0.
-
-    The rows count as two more, one of them wrong (Laplace), so that a perfect score on a handful
-    is not taken for certainty.
-    """
-    share = (accuracy * n + 1) / (n + 2)
-    return math.sqrt(share * (1 - share) / (n + 2))
 
 
 def finish(
@@ -138,6 +127,7 @@ def finish(
     scores: Sequence[DriftScore],
     looked: Looked,
     *,
+    estimate: Estimate | None = None,
     html: bytes | None,
     evidently: Json | None,
     now: datetime,
@@ -166,7 +156,10 @@ def finish(
         looked_through=looked_through,
         drifted=finding is Finding.DRIFT,
     )
-    report = _report(window, looked, finding, scores, watch, performance)
+    report = {
+        **_report(window, looked, finding, scores, watch, performance),
+        "estimate": document(estimate) if estimate else None,
+    }
     report_id = report["id"]
     drifted = tuple(score.feature for score in scores if score.drifted)
     with work:
@@ -203,6 +196,7 @@ def finish(
             n_labels_since_drift=window.n_labels_since if watch.stood else None,
             drift_began_after=watch.began_after,
             performance=performance,
+            estimated=estimate.accuracy if estimate and estimate.stands else None,
             yardstick=window.accepted[0] if window.accepted else None,
         )
         decision_id, decision, _ = decisions.conclude(work, model, situation, report_id=report_id)

@@ -6,8 +6,10 @@ from functools import cached_property
 from typing import Final
 
 from app.domain.drift import Watch, next_look
+from app.domain.estimation import Estimate
 from app.domain.models import MaintainedModel
 from app.domain.observations import Observation
+from app.domain.performance import standard_error
 from app.domain.policies import Policy
 from app.domain.reference import ReferenceProfile
 from app.domain.versions import ModelVersion
@@ -18,6 +20,7 @@ from app.services.ports import Artifacts, Dataset, Example, UnitOfWork
 
 AT_A_TIME: Final = 4096
 """Rows read from Postgres at once."""
+LABELS_A_CHECK: Final = 5_000
 MOST_AT_FIRST: Final = 100_000
 """A watch that begins does not look further back."""
 
@@ -39,6 +42,10 @@ class Window:
             stands began.
         n_forgotten: rows of the window that retention has forgotten the inputs of.
         profile: what was kept of the reference; None before the first check.
+        estimate: what was estimated of the champion's accuracy at the last report; None before, or
+            for another reference.
+        labelled: its answers labelled since, in the order of the labels, at most `LABELS_A_CHECK`.
+        labelled_through: label number of the newest of them.
     """
 
     model: MaintainedModel
@@ -56,6 +63,18 @@ class Window:
     n_labels_since: int = 0
     n_forgotten: int = 0
     profile: ReferenceProfile | None = None
+    estimate: Estimate | None = None
+    labelled: Sequence[Observation] = ()
+    labelled_through: int = 0
+
+    @property
+    def floor(self) -> float | None:
+        """Return the lowest accuracy that is no harm; None without an accepted score."""
+        if self.accepted is None:
+            return None
+        rules = self.policy.performance
+        error = rules.allowance_errors * standard_error(*self.accepted)
+        return self.accepted[0] - rules.tolerance - error
 
     @cached_property
     def reference(self) -> Sequence[Example]:
@@ -120,6 +139,15 @@ def load(
     if profile is not None:
         counts = work.profiles.window(champion.id, window_rows=policy.check.window_rows)
     start = _start(work, model, champion, watch, counts)
+    estimate = work.checks.estimate(champion.id)
+    if estimate is not None and estimate.reference != str(champion.reference):
+        estimate = None
+    labelled, labelled_through = work.observations.newly_labelled(
+        model.id,
+        version=champion.number,
+        after_label=estimate.through if estimate else 0,
+        limit=LABELS_A_CHECK,
+    )
     began = watch.began_after if watch.stood else watch.looked_through
     return Window(
         model=model,
@@ -146,6 +174,9 @@ def load(
             model.id, version=champion.number, limit=policy.check.window_rows
         ),
         profile=profile,
+        estimate=estimate,
+        labelled=labelled,
+        labelled_through=labelled_through,
     )
 
 

@@ -1,10 +1,16 @@
-"""Retrain when the inputs or answers drifted and labelled accuracy agrees that it hurts."""
+"""Retrain when the inputs or answers drifted and accuracy, as far as is known, agrees it hurts."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from app.domain.decisions import Signal, Situation, in_words, no_fall_in_words
+from app.domain.decisions import (
+    Signal,
+    Situation,
+    estimate_in_words,
+    in_words,
+    no_fall_in_words,
+)
 from app.domain.drift import Finding
 from app.domain.label_lag import lag_in_words
 from app.domain.policies import Policy
@@ -15,8 +21,9 @@ from app.triggers import triggers
 class Drift:
     """Fires when drift was found and accuracy has fallen, at a weaker proof than accuracy alone.
 
-    Drift that does no harm starts nothing. Drift without labels waits for them: nothing could be
-    learned from it yet.
+    The proof comes from labels, or from an estimate that labels of the drifted rows have tested
+    and not contradicted. Drift that does no harm starts nothing. Drift without labels waits for
+    them: nothing could be learned from it yet.
     """
 
     description = "drift was found, and the labels since agree that accuracy fell"
@@ -41,6 +48,11 @@ class Drift:
         since = situation.n_labels_since_drift
         if not harmful and since is not None and since < needed:
             return _waiting(situation, since, needed)
+        estimated = situation.estimated
+        if not harmful and since is not None and estimated and estimated.upper < labelled.floor:
+            values["estimated"] = estimated.value
+            said = estimate_in_words(estimated, labelled.floor)
+            return Signal("drift", True, f"drift in {named}, and {said}", values=values)
         if not harmful:
             return Signal(
                 "drift",

@@ -162,10 +162,14 @@ class ChampionDocument(VersionDocument):
 
 
 class PerformanceDocument(TypedDict):
-    """Served accuracy by bucket of observations in arrival order, and what happened between."""
+    """Served accuracy by bucket of observations in arrival order, and what happened between.
+
+    Of the champion: its accuracy by labels, by an estimate without, and by slice.
+    """
 
     items: list[dict[str, Any]]
     events: list[dict[str, Any]]
+    champion: dict[str, Any]
 
 
 class AuditDocument(TypedDict):

@@ -3,10 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from app.domain.errors import Conflict, StaleVerdict
+from app.domain.estimation import after_labels, calibrated_on, over_window
 from app.domain.versions import VersionEvent
 from app.services import drift, promotion
 from app.services.windows import Looked
@@ -31,9 +33,18 @@ def begin(work, artifacts, check, owner="worker-1"):
     return drift.begin(work, artifacts, check, owner=owner, seconds=15.0)
 
 
-def finish(work, lease, window):
-    looked = Looked(window.watch, window.counts)
-    return drift.finish(work, lease, window, [], looked, html=None, evidently=None, now=now())
+def finish(work, lease, window, estimate=None):
+    return drift.finish(
+        work,
+        lease,
+        window,
+        [],
+        Looked(window.watch, window.counts),
+        estimate=estimate,
+        html=None,
+        evidently=None,
+        now=now(),
+    )
 
 
 def get(work, model, check):
@@ -101,6 +112,64 @@ def test_nothing_is_concluded_about_a_champion_that_was_replaced_meanwhile(
     drift.fail(work, lease, None, {"detail": "stale"})
     with work:
         assert work.models.watch(model.id)["n_unchecked_observations"] == 60
+
+
+def estimate_after(window):
+    confidence = np.linspace(0.5, 1, 100)
+    estimate = window.estimate or calibrated_on(
+        confidence, confidence > 0.6, reference=str(window.champion.reference), tolerance=0.02
+    )
+    shown, right = np.full(len(window.labelled), 0.9), np.ones(len(window.labelled), dtype=bool)
+    through = window.labelled_through
+    estimate = after_labels(estimate, shown, right, through=through, run_length=1e4, now=now())
+    return over_window(estimate, confidence, np.full(100, np.nan), floor=0.7)
+
+
+def test_each_label_tests_the_estimate_once_and_the_next_check_goes_on_from_there(
+    work, model, artifacts, check
+):
+    lease, window = begin(work, artifacts, check)
+    finish(work, lease, window, estimate_after(window))
+    feed(work, model, rows_of(5, prefix="more"))
+    lease, later = begin(work, artifacts, drift.request_check(work, actor(work), model.name))
+
+    assert [len(window.labelled), len(later.labelled)] == [60, 5]
+    assert later.estimate == estimate_after(window)
+    assert estimate_after(later).n_labels == 65
+
+
+def test_a_new_champion_has_an_estimate_of_its_own(work, model, artifacts, check):
+    lease, window = begin(work, artifacts, check)
+    finish(work, lease, window, estimate_after(window))
+    successor = add_version(work, model)
+    with work:
+        work.versions.advance(
+            work.versions.champion(model.id), VersionEvent.SUPERSEDED, actor="t", reason="a test"
+        )
+        work.versions.advance(successor, VersionEvent.FORCED, actor="t", reason="a test")
+
+    _, later = begin(work, artifacts, drift.request_check(work, actor(work), model.name))
+
+    assert (later.estimate, later.labelled) == (None, [])
+
+
+def test_performance_tells_what_the_newest_report_says_of_the_champion(
+    work, model, artifacts, check, api
+):
+    url = f"/v1/models/{model.name}/performance"
+    before = api.get(url).json()["champion"]
+    lease, window = begin(work, artifacts, check)
+    report_id, _ = finish(work, lease, window, estimate_after(window))
+
+    found = api.get(url).json()["champion"]
+
+    assert (before["version"], before["estimate"], before["report"]) == (1, None, None)
+    assert found["report"] == str(report_id)
+    assert found["estimate"]["state"] == "stands"
+    assert found["estimate"]["accuracy"]["n_labels"] == 60
+    assert (
+        f'upkeep_accuracy_estimate_stands{{model="{model.name}"}} 1.0' in api.get("/metrics").text
+    )
 
 
 def test_rows_that_settled_make_a_check_due_once(work, model, champion):

@@ -14,6 +14,7 @@ from workers.detectors import Kind, Selection
 from workers.detectors.evidently_report import build_report
 from workers.detectors.measure import measure_window
 from workers.jobs.context import current, kept_alive, now
+from workers.jobs.estimating import estimated
 from workers.jobs.looking import look_at
 
 log = structlog.get_logger()
@@ -48,6 +49,7 @@ def check_drift(check_id: str) -> None:
                 minimum_rows=window.policy.check.minimum_rows,
                 counted=sight.counted,
             )
+            estimate = estimated(window, sight.reference, sight.sample, now=now())
             html, body = build_report(sight.reference, sight.sample, scores)
         except UpkeepError as error:
             log.warning("drift_check.failed", check_id=check_id, detail=str(error))
@@ -59,7 +61,15 @@ def check_drift(check_id: str) -> None:
             return
         try:
             report_id, decision_id = drift.finish(
-                work, lease, window, scores, sight.looked, html=html, evidently=body, now=now()
+                work,
+                lease,
+                window,
+                scores,
+                sight.looked,
+                estimate=estimate,
+                html=html,
+                evidently=body,
+                now=now(),
             )
         except StaleVerdict as error:  # its rows stay unchecked, so that they are looked at again
             drift.fail(work, lease, None, problem("stale-verdict", str(error)))

@@ -14,8 +14,10 @@ from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import CheckRow, DriftReportRow, ForgottenRow, ReferenceChangeRow
 from app.domain.drift import Watch
 from app.domain.errors import Conflict, Forgotten, NotFound
+from app.domain.estimation import Estimate
 from app.domain.identity import new_id
 from app.domain.training import Lease
+from app.services.performance import read_estimate, shown_estimate
 from app.services.ports import Json, Listed, Page
 
 LATE_LABELS = 500
@@ -145,11 +147,21 @@ class PostgresChecks:
 
         It starts anew where the version's reference was replaced since.
         """
+        state = self._newest(DriftReportRow.watch, version_id)
+        return Watch(**state) if state else Watch()
+
+    def estimate(self, version_id: UUID) -> Estimate | None:
+        """Return the estimate of a version's accuracy after its newest report; None before one."""
+        state = self._newest(DriftReportRow.estimate, version_id)
+        return read_estimate(state) if state else None
+
+    def _newest(self, column: Any, version_id: UUID) -> Any:
+        """Return a column of a version's newest report since its reference was last replaced."""
         changed_at = select(func.max(ReferenceChangeRow.at)).where(
             ReferenceChangeRow.version_id == version_id
         )
-        state = self._session.scalar(
-            select(DriftReportRow.watch)
+        return self._session.scalar(
+            select(column)
             .where(
                 DriftReportRow.version_id == version_id,
                 DriftReportRow.created_at > func.coalesce(changed_at.scalar_subquery(), _EVER),
@@ -157,7 +169,6 @@ class PostgresChecks:
             .order_by(DriftReportRow.created_at.desc(), DriftReportRow.id.desc())
             .limit(1)
         )
-        return Watch(**state) if state else Watch()
 
     def alarms(self, model_id: UUID, *, enough_labels: int) -> Json:
         """Return what came of the alarms of a model's newest reports.
@@ -279,5 +290,7 @@ def _report(row: DriftReportRow, late: tuple[int, bool] | None) -> Json:
         "scores": row.scores,
         "performance": performance,
         "watch": _shown(row.watch),
+        "estimate": shown_estimate(row.estimate),
+        "slices": row.slices or [],
         "created_at": row.created_at,
     }

@@ -228,6 +228,28 @@ class PostgresObservations:
         ]
         return found, len(rows) - len(found)
 
+    def newly_labelled(
+        self, model_id: UUID, *, version: int, after_label: int, limit: int
+    ) -> tuple[Sequence[Observation], int]:
+        """Return answers of a version in the order in which their labels came, and how far it read.
+
+        Rows whose inputs were dropped are left out.
+        """
+        rows = self._session.execute(
+            select(*_THIN, ObservationRow.label_sequence)
+            .where(
+                ObservationRow.model_id == model_id,
+                ObservationRow.version == version,
+                ObservationRow.label_sequence > after_label,
+                ObservationRow.prediction.is_not(None),
+            )
+            .order_by(ObservationRow.label_sequence)
+            .limit(limit)
+        ).all()
+        bodies = self._bodies(rows)
+        found = [_observation(r, *body) for r, body in zip(rows, bodies, strict=True) if body]
+        return found, rows[-1].label_sequence if rows else after_label
+
     def _bodies(self, rows: Sequence[Any]) -> list[_Body | None]:
         """Return inputs and scores of each row; None where they were dropped."""
         bodies: list[_Body | None] = [

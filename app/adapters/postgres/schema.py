@@ -353,6 +353,8 @@ class DriftReportRow(Row):
     scores: Mapped[list[Any]]
     performance: Mapped[Json | None]
     watch: Mapped[Json | None]
+    estimate: Mapped[Json | None]
+    slices: Mapped[list[Any] | None]
     fdr: Mapped[float]
     evidently_json: Mapped[Json | None]
     evidently_html: Mapped[bytes | None]

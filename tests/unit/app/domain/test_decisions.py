@@ -9,6 +9,7 @@ import pytest
 import app.triggers
 from app.domain.decisions import Decision, Outcome, Situation, decide
 from app.domain.drift import Finding
+from app.domain.estimation import Bounded
 from app.domain.performance import PerformanceEvidence
 from app.domain.policies import Policy, RetrainPolicy
 from app.domain.registry import scan
@@ -33,6 +34,7 @@ def performance(log_e: float, *, n: int = 500) -> PerformanceEvidence:
 
 
 HOLDS, SUSPECT, FALLEN = performance(0.0), performance(8.0), performance(20.0)
+UNDER = Bounded(0.8, 0.75, 0.85, 1000, 60)
 DRIFTED = replace(CALM, finding=Finding.DRIFT, drifted=("brightness",))
 
 
@@ -86,6 +88,35 @@ TABLE = {
     ),
     "drift, and a burst of errors that was made good": (
         replace(DRIFTED, performance=replace(SUSPECT, log_e_value=2.0)),
+        Outcome.SKIP,
+        None,
+        "accuracy holds",
+    ),
+    "drift, and an estimate that labels of these rows have tested": (
+        replace(DRIFTED, performance=HOLDS, n_labels_since_drift=50, estimated=UNDER),
+        Outcome.RETRAIN,
+        "drift",
+        "estimated at 0.800 [0.750, 0.850] over 1000 rows, tested by 60 labels",
+    ),
+    "the same before its labels came": (
+        replace(DRIFTED, performance=HOLDS, n_labels_since_drift=49, estimated=UNDER),
+        Outcome.DEFER,
+        None,
+        "49 of 50",
+    ),
+    "an estimate that may still be above the floor": (
+        replace(
+            DRIFTED,
+            performance=HOLDS,
+            n_labels_since_drift=50,
+            estimated=replace(UNDER, upper=0.91),
+        ),
+        Outcome.SKIP,
+        None,
+        "accuracy holds",
+    ),
+    "an estimate under the floor without drift": (
+        replace(CALM, performance=HOLDS, estimated=UNDER),
         Outcome.SKIP,
         None,
         "accuracy holds",

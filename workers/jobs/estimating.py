@@ -1,0 +1,85 @@
+"""The champion's accuracy estimated from its confidence, and tested by the labels that came."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.calibration import Numbers
+from app.domain.estimation import Estimate, EstimateState, after_labels, calibrated_on, over_window
+from app.domain.observations import Observation
+from app.services.windows import Window
+from workers.jobs.champions import loaded
+from workers.jobs.fields import Columns
+
+
+def estimated(
+    window: Window, reference: Columns, current: Columns, *, now: datetime
+) -> Estimate | None:
+    """Return what can be said of the champion's accuracy; None without rows to compare.
+
+    Args:
+        window: what the check compares.
+        reference: the signals of its reference, by kind and name.
+        current: the same of its current rows.
+        now: the clock.
+    """
+    if not window.current:
+        return window.estimate
+    if not reference:
+        return Estimate(EstimateState.INSUFFICIENT, "the champion has no reference rows")
+    rules = window.policy.performance
+    confidence = current["numeric"]["confidence"]
+    estimate = window.estimate or calibrated_on(
+        *_answers_to_reference(window, reference),
+        reference=str(window.champion.reference),
+        tolerance=rules.tolerance,
+    )
+    correct = np.asarray([row.prediction == row.label for row in window.labelled], dtype=bool)
+    estimate = after_labels(
+        estimate,
+        _confidence_of(window, confidence),
+        correct,
+        through=window.labelled_through,
+        run_length=rules.average_run_length,
+        now=now,
+    )
+    known = [
+        np.nan if row.label is None or row.prediction is None else row.prediction == row.label
+        for row in window.current
+    ]
+    return over_window(
+        estimate, confidence, np.asarray(known, dtype=np.float64), floor=window.floor
+    )
+
+
+def _answers_to_reference(window: Window, reference: Columns) -> tuple[Numbers, NDArray[np.bool_]]:
+    """Return confidence and correctness of the champion's answers to its labelled reference."""
+    labels = np.asarray([row.label for row in window.reference], dtype=object)
+    is_labelled = np.asarray(labels != "", dtype=bool)
+    correct = np.asarray(reference["categorical"]["prediction"] == labels, dtype=bool)
+    return reference["numeric"]["confidence"][is_labelled], correct[is_labelled]
+
+
+def _confidence_of(window: Window, confidence: Numbers) -> Numbers:
+    """Return the confidence of each newly labelled row: measured, logged, else answered anew."""
+    sequences = (row.sequence for row in window.current)
+    known = dict(zip(sequences, confidence.tolist(), strict=True))
+    found = np.asarray(
+        [known.get(row.sequence, _logged(row)) for row in window.labelled], dtype=np.float64
+    )
+    missing = np.flatnonzero(np.isnan(found)).tolist()
+    if len(missing):
+        found[missing] = _answered(window, [window.labelled[index] for index in missing])
+    return found
+
+
+def _logged(row: Observation) -> float:
+    return max(row.scores.values()) if row.scores else np.nan
+
+
+def _answered(window: Window, rows: Sequence[Observation]) -> Numbers:
+    classifier = loaded(window.model, window.champion)
+    scores = classifier.scores([row.inputs for row in rows])
+    return np.asarray(scores.max(axis=1), dtype=np.float64)

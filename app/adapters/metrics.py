@@ -56,6 +56,12 @@ estimate_labels = Gauge(
     "upkeep_accuracy_estimate_labels", "Labels that tested the estimate.", ["model"]
 )
 harm = Gauge("upkeep_harm_ratio", "Chance that accuracy is below the floor.", ["model"])
+slice_accuracy = Gauge(
+    "upkeep_slice_accuracy_ratio", "Labelled accuracy of a declared slice.", ["model", "slice"]
+)
+slice_labels = Gauge(
+    "upkeep_slice_labels", "Labelled answers of a declared slice.", ["model", "slice"]
+)
 runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state"])
 run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
 run_progress = Gauge("upkeep_training_run_progress_ratio", "Of the run in flight.", ["model"])
@@ -78,6 +84,8 @@ _ANEW = (
     estimated,
     estimate_stands,
     estimate_labels,
+    slice_accuracy,
+    slice_labels,
     harm,
     runs,
     decisions,
@@ -152,6 +160,11 @@ def _refresh_report(model: str, item: dict[str, object]) -> None:
     if isinstance(performance, dict) and performance.get("accuracy") is not None:
         accuracy.labels(model).set(performance["accuracy"])
     _refresh_estimate(model, item["estimate"])
+    slices = item["slices"]
+    for one in slices if isinstance(slices, list) else []:
+        slice_labels.labels(model, one["name"]).set(one["n"])
+        if one["n"]:
+            slice_accuracy.labels(model, one["name"]).set(one["n_right"] / one["n"])
     for score in scores if isinstance(scores, list) else []:
         if score.get("q_value") is not None:
             drift_score.labels(model, score["feature"]).set(score["q_value"])

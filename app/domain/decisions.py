@@ -35,6 +35,7 @@ class Situation:
         finding: of the newest drift report; None when no check ran.
         drifted: names of the signals that drifted.
         performance: labelled accuracy of the champion; None without labels.
+        fallen_slices: declared slices whose fall is proved, the surest first, in words.
         estimated: its accuracy on the newest rows by an estimate that no label contradicts; None
             where there is none.
         champion_age_seconds: since the champion took over; None before the first.
@@ -61,6 +62,7 @@ class Situation:
     drifted: Sequence[str] = ()
     performance: PerformanceEvidence | None = None
     estimated: Bounded | None = None
+    fallen_slices: Sequence[str] = ()
     champion_age_seconds: float | None = None
     n_labels: int = 0
     n_labels_since_drift: int | None = None

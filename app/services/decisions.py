@@ -31,6 +31,7 @@ def gather(
     drift_began_after: int | None = None,
     performance: PerformanceEvidence | None = None,
     estimated: Bounded | None = None,
+    fallen_slices: tuple[str, ...] = (),
     yardstick: float | None = None,
     request: str | None = None,
 ) -> Situation:
@@ -53,6 +54,7 @@ def gather(
         label_lag=expected_lag(work, model.id, champion.number if champion else None, now),
         performance=performance,
         estimated=estimated,
+        fallen_slices=fallen_slices,
         champion_age_seconds=(now - champion.state_since).total_seconds() if champion else None,
         n_labels=performance.n if performance else 0,
         n_new_labels=work.observations.n_labelled(model.id, after_label=since),

@@ -15,6 +15,7 @@ from app.domain.identity import new_id
 from app.domain.observations import time_text
 from app.domain.performance import PerformanceEvidence, standard_error, watch_accuracy
 from app.domain.policies import Policy
+from app.domain.slices import Slice, fallen
 from app.domain.training import Lease
 from app.domain.versions import ModelVersion, VersionState
 from app.services import decisions, windows
@@ -128,6 +129,7 @@ def finish(
     looked: Looked,
     *,
     estimate: Estimate | None = None,
+    slices: Sequence[Slice] = (),
     html: bytes | None,
     evidently: Json | None,
     now: datetime,
@@ -159,6 +161,7 @@ def finish(
     report = {
         **_report(window, looked, finding, scores, watch, performance),
         "estimate": document(estimate) if estimate else None,
+        "slices": document(list(slices)),
     }
     report_id = report["id"]
     drifted = tuple(score.feature for score in scores if score.drifted)
@@ -196,6 +199,10 @@ def finish(
             n_labels_since_drift=window.n_labels_since if watch.stood else None,
             drift_began_after=watch.began_after,
             performance=performance,
+            fallen_slices=tuple(
+                one.in_words()
+                for one in fallen(slices, window.policy.performance.average_run_length)
+            ),
             estimated=estimate.accuracy if estimate and estimate.stands else None,
             yardstick=window.accepted[0] if window.accepted else None,
         )

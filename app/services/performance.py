@@ -1,11 +1,13 @@
 """What is known of a champion's accuracy: how a report keeps it, and what a reader wants of it."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from app.domain.calibration import Calibration
 from app.domain.estimation import Bias, Bounded, Estimate, EstimateState
 from app.domain.models import MaintainedModel
+from app.domain.slices import Slice
 from app.services.ports import Json, Page, UnitOfWork
 
 _OF_THE_MACHINE: Final = frozenset({"calibration", "wealth", "bias", "through", "reference"})
@@ -38,6 +40,27 @@ def shown_estimate(document: Json | None) -> Json | None:
     calibration = document["calibration"]
     kept = {name: value for name, value in document.items() if name not in _OF_THE_MACHINE}
     return {**kept, "n_calibration": sum(calibration["n_rows"]) if calibration else 0}
+
+
+def read_slices(document: Sequence[Json] | None) -> list[Slice]:
+    """Return the slices that a report kept; Postgres gives large numbers back as integers."""
+    return [
+        Slice(**{**one, "values": [float(value) for value in one["values"]]})
+        for one in document or ()
+    ]
+
+
+def shown_slice(document: Json) -> Json:
+    """Return what a reader wants of a slice: its numbers, and whether they suffice to watch it."""
+    hidden = {"values", "rises", "since"}
+    n, right = max(zip(document["rises"], document["since"], strict=True))[1]
+    return {
+        **{name: value for name, value in document.items() if name not in hidden},
+        "state": "insufficient_data" if document["floor"] is None else "watched",
+        "accuracy": document["n_right"] / document["n"] if document["n"] else None,
+        "n_since": n,
+        "accuracy_since": right / n if n else None,
+    }
 
 
 def of_champion(work: UnitOfWork, model: MaintainedModel) -> Json:

@@ -12,6 +12,7 @@ from app.domain.observations import Observation
 from app.domain.performance import standard_error
 from app.domain.policies import Policy
 from app.domain.reference import ReferenceProfile
+from app.domain.slices import Slice
 from app.domain.versions import ModelVersion
 from app.domain.windows import WindowCounts
 from app.services.batches import Columns
@@ -44,6 +45,7 @@ class Window:
         profile: what was kept of the reference; None before the first check.
         estimate: what was estimated of the champion's accuracy at the last report; None before, or
             for another reference.
+        slices: where its declared slices stood then.
         labelled: its answers labelled since, in the order of the labels, at most `LABELS_A_CHECK`.
         labelled_through: label number of the newest of them.
     """
@@ -64,6 +66,7 @@ class Window:
     n_forgotten: int = 0
     profile: ReferenceProfile | None = None
     estimate: Estimate | None = None
+    slices: Sequence[Slice] = ()
     labelled: Sequence[Observation] = ()
     labelled_through: int = 0
 
@@ -175,6 +178,7 @@ def load(
         ),
         profile=profile,
         estimate=estimate,
+        slices=work.checks.slices(champion.id) if estimate else (),
         labelled=labelled,
         labelled_through=labelled_through,
     )

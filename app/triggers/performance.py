@@ -11,7 +11,10 @@ from app.triggers import triggers
 
 @triggers.register("performance")
 class Performance:
-    """Fires on a proof from labels alone, valid however often it is looked at."""
+    """Fires on a proof from labels alone, valid however often it is looked at.
+
+    Of all answers, or of the answers of one declared slice where the others hide its fall.
+    """
 
     description = "labelled accuracy fell under what was accepted, by more than is tolerated"
     options: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -27,5 +30,7 @@ class Performance:
         values = {"log_e_value_max": labelled.log_e_value_max, "needed": needed}
         fired = labelled.is_decayed(needed)
         reason = in_words(labelled) if fired else no_fall_in_words(labelled)
+        if situation.fallen_slices:
+            fired, reason = True, "; ".join([*situation.fallen_slices[:3], f"of all, {reason}"])
         reason += f"; {coverage_in_words(situation.label_lag)}"
         return Signal("performance", fired, reason, values=values)

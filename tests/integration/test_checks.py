@@ -9,6 +9,7 @@ import pytest
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.estimation import after_labels, calibrated_on, over_window
+from app.domain.slices import labels_by_slice, slices_of
 from app.domain.versions import VersionEvent
 from app.services import drift, promotion
 from app.services.windows import Looked
@@ -33,7 +34,7 @@ def begin(work, artifacts, check, owner="worker-1"):
     return drift.begin(work, artifacts, check, owner=owner, seconds=15.0)
 
 
-def finish(work, lease, window, estimate=None):
+def finish(work, lease, window, estimate=None, slices=()):
     return drift.finish(
         work,
         lease,
@@ -41,6 +42,7 @@ def finish(work, lease, window, estimate=None):
         [],
         Looked(window.watch, window.counts),
         estimate=estimate,
+        slices=slices,
         html=None,
         evidently=None,
         now=now(),
@@ -170,6 +172,29 @@ def test_performance_tells_what_the_newest_report_says_of_the_champion(
     assert (
         f'upkeep_accuracy_estimate_stands{{model="{model.name}"}} 1.0' in api.get("/metrics").text
     )
+
+
+def test_a_slice_that_fell_asks_for_a_retrain_and_is_where_the_next_check_goes_on(
+    work, model, artifacts, champion, check, api
+):
+    with work:
+        work.versions.set_accepted(champion.id, {"accuracy": 0.9, "n": 200}, {})
+    lease, window = begin(work, artifacts, check)
+    rows = [{"site": "b"}] * 60
+    known = slices_of(("site",), rows, [True] * 60, tolerance=0.02, allowance_errors=1.0)
+    slices = labels_by_slice(known, ("site",), rows, [False] * 60)
+
+    _, decision_id = finish(work, lease, window, estimate_after(window), slices)
+
+    with work:
+        decision = work.decisions.get(decision_id, model.id)
+        assert list(work.checks.slices(champion.id)) == slices
+    shown = api.get(f"/v1/models/{model.name}/performance").json()["champion"]["slices"]
+    assert decision["trigger"] == "performance"
+    assert decision["reason"].startswith("accuracy of site=b is 0.000 over 60 labelled answers")
+    assert [(one["name"], one["accuracy"], one["state"]) for one in shown] == [
+        ("site=b", 0.0, "watched")
+    ]
 
 
 def test_rows_that_settled_make_a_check_due_once(work, model, champion):

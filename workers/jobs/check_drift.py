@@ -14,7 +14,7 @@ from workers.detectors import Kind, Selection
 from workers.detectors.evidently_report import build_report
 from workers.detectors.measure import measure_window
 from workers.jobs.context import current, kept_alive, now
-from workers.jobs.estimating import estimated
+from workers.jobs.estimating import estimated, sliced
 from workers.jobs.looking import look_at
 
 log = structlog.get_logger()
@@ -50,6 +50,7 @@ def check_drift(check_id: str) -> None:
                 counted=sight.counted,
             )
             estimate = estimated(window, sight.reference, sight.sample, now=now())
+            slices = sliced(window, sight.reference)
             html, body = build_report(sight.reference, sight.sample, scores)
         except UpkeepError as error:
             log.warning("drift_check.failed", check_id=check_id, detail=str(error))
@@ -67,6 +68,7 @@ def check_drift(check_id: str) -> None:
                 scores,
                 sight.looked,
                 estimate=estimate,
+                slices=slices,
                 html=html,
                 evidently=body,
                 now=now(),

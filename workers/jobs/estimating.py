@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.domain.calibration import Numbers
 from app.domain.estimation import Estimate, EstimateState, after_labels, calibrated_on, over_window
 from app.domain.observations import Observation
+from app.domain.slices import Slice, labels_by_slice, slices_of
 from app.services.windows import Window
 from workers.jobs.champions import loaded
 from workers.jobs.fields import Columns
@@ -54,12 +55,43 @@ def estimated(
     )
 
 
+def sliced(window: Window, reference: Columns) -> Sequence[Slice]:
+    """Return where the declared slices stand after the labels that have just come."""
+    fields = window.model.objective.slices
+    if not (fields and reference and window.current):
+        return window.slices
+    slices = list(window.slices)
+    if not slices:
+        is_labelled, correct = _correct_of_reference(window, reference)
+        rules = window.policy.performance
+        slices = slices_of(
+            fields,
+            [window.reference[index].inputs for index in np.flatnonzero(is_labelled).tolist()],
+            correct[is_labelled].tolist(),
+            tolerance=rules.tolerance,
+            allowance_errors=rules.allowance_errors,
+        )
+    return labels_by_slice(
+        slices,
+        fields,
+        [row.inputs for row in window.labelled],
+        [row.prediction == row.label for row in window.labelled],
+    )
+
+
 def _answers_to_reference(window: Window, reference: Columns) -> tuple[Numbers, NDArray[np.bool_]]:
     """Return confidence and correctness of the champion's answers to its labelled reference."""
-    labels = np.asarray([row.label for row in window.reference], dtype=object)
-    is_labelled = np.asarray(labels != "", dtype=bool)
-    correct = np.asarray(reference["categorical"]["prediction"] == labels, dtype=bool)
+    is_labelled, correct = _correct_of_reference(window, reference)
     return reference["numeric"]["confidence"][is_labelled], correct[is_labelled]
+
+
+def _correct_of_reference(
+    window: Window, reference: Columns
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which reference rows (n,) have a label, and which the champion answers with it."""
+    labels = np.asarray([row.label for row in window.reference], dtype=object)
+    answers = reference["categorical"]["prediction"]
+    return np.asarray(labels != "", dtype=bool), np.asarray(answers == labels, dtype=bool)
 
 
 def _confidence_of(window: Window, confidence: Numbers) -> Numbers:

@@ -16,8 +16,14 @@ from app.domain.drift import Watch
 from app.domain.errors import Conflict, Forgotten, NotFound
 from app.domain.estimation import Estimate
 from app.domain.identity import new_id
+from app.domain.slices import Slice
 from app.domain.training import Lease
-from app.services.performance import read_estimate, shown_estimate
+from app.services.performance import (
+    read_estimate,
+    read_slices,
+    shown_estimate,
+    shown_slice,
+)
 from app.services.ports import Json, Listed, Page
 
 LATE_LABELS = 500
@@ -155,6 +161,10 @@ class PostgresChecks:
         state = self._newest(DriftReportRow.estimate, version_id)
         return read_estimate(state) if state else None
 
+    def slices(self, version_id: UUID) -> Sequence[Slice]:
+        """Return where the slices of a version stood after its newest report; none before one."""
+        return read_slices(self._newest(DriftReportRow.slices, version_id))
+
     def _newest(self, column: Any, version_id: UUID) -> Any:
         """Return a column of a version's newest report since its reference was last replaced."""
         changed_at = select(func.max(ReferenceChangeRow.at)).where(
@@ -291,6 +301,6 @@ def _report(row: DriftReportRow, late: tuple[int, bool] | None) -> Json:
         "performance": performance,
         "watch": _shown(row.watch),
         "estimate": shown_estimate(row.estimate),
-        "slices": row.slices or [],
+        "slices": [shown_slice(one) for one in row.slices or ()],
         "created_at": row.created_at,
     }

@@ -93,6 +93,7 @@ SELECT m.id, m.name, m.last_checked_at,
   v.number AS champion, v.state_since AS champion_since,
   r.finding, r.scores, r.performance,
   CASE WHEN r.version_id = v.id THEN r.estimate END AS estimate,
+  CASE WHEN r.version_id = v.id THEN r.slices END AS slices,
   (SELECT jsonb_object_agg(state, n) FROM (SELECT state, count(*) AS n FROM training_runs t
     WHERE t.model_id = m.id GROUP BY state) AS s) AS runs,
   (SELECT jsonb_object_agg(outcome, n) FROM (SELECT outcome, count(*) AS n FROM decisions d
@@ -104,7 +105,7 @@ SELECT m.id, m.name, m.last_checked_at,
     WHERE t.model_id = m.id AND t.state = 'running') AS progress
 FROM models m
 LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'
-LEFT JOIN LATERAL (SELECT finding, scores, performance, estimate, version_id
+LEFT JOIN LATERAL (SELECT finding, scores, performance, estimate, slices, version_id
   FROM drift_reports d
   WHERE d.model_id = m.id ORDER BY d.id DESC LIMIT 1) AS r ON true
 """)

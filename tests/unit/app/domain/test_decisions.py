@@ -133,6 +133,12 @@ TABLE = {
         "performance",
         "evidence of a fall",
     ),
+    "a slice has fallen, hidden by the others": (
+        replace(CALM, performance=HOLDS, fallen_slices=("accuracy of site=b is 0.6",)),
+        Outcome.RETRAIN,
+        "performance",
+        "accuracy of site=b is 0.6; of all, ",
+    ),
     "paused": (
         replace(CALM, performance=FALLEN, is_paused=True),
         Outcome.DEFER,

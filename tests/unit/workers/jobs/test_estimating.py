@@ -1,5 +1,6 @@
 """A check's estimate: calibrated once on the reference, then tested by each label that came."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from app.domain.estimation import EstimateState
+from app.domain.models import Objective
 from app.domain.observations import Observation
 from app.domain.policies import Policy
 from app.services.ports import Example
-from workers.jobs.estimating import estimated
+from workers.jobs.estimating import estimated, sliced
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -41,6 +43,8 @@ LABELLED = [Example(row.id, {}, row.label) for row in KNOWN]
 def window(current, labelled=(), **more):
     said = {
         "policy": Policy(),
+        "model": SimpleNamespace(objective=Objective(slices=("site",))),
+        "slices": (),
         "champion": SimpleNamespace(reference="r"),
         "reference": LABELLED,
         "current": current,
@@ -88,3 +92,14 @@ def test_without_rows_or_reference_there_is_nothing_to_estimate(current):
     found = estimated(window(current), {}, {}, now=NOW)
 
     assert found is None or found.state is EstimateState.INSUFFICIENT
+
+
+def test_slices_are_known_from_the_reference_and_go_on_from_check_to_check():
+    _, current = rows(300, 2)
+    by_site = [Example(row.id, {"site": "a"}, row.label) for row in LABELLED]
+    first = sliced(window(current, reference=by_site), REFERENCE)
+    labelled = [replace(row, inputs={"site": "a"}) for row in current]
+    second = sliced(window(current, labelled, reference=[], slices=first), REFERENCE)
+
+    assert [(one.name, one.n_reference, one.n) for one in first] == [("site=a", 1000, 0)]
+    assert [(one.name, one.n_reference, one.n) for one in second] == [("site=a", 1000, 300)]

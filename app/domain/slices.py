@@ -1,0 +1,162 @@
+"""Has accuracy fallen for some of the rows, though it holds for all of them together?"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from app.domain.performance import DROPS, clopper_pearson, standard_error
+
+N_VALUES: Final = 20
+"""Values of a field that are watched: the most frequent ones of the reference."""
+MINIMUM_REFERENCE: Final = 30
+"""Reference rows of a slice below which nobody knows what it was accepted with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """What the labelled answers say of the rows with one value of one field.
+
+    Attributes:
+        name: `field=value`.
+        n_reference: labelled reference rows of the slice.
+        accepted: share right among them; None where they are too few to tell.
+        floor: the lowest accuracy of the slice that is no fall.
+        n: its labelled answers since the champion took over.
+        n_right: right ones among them.
+        lower, upper: bounds of its accuracy that hold for all slices together with a chance of
+            95 %, as long as it is steady.
+        values: its e-detector, a value for each of `DROPS`.
+        log_e_value_max: natural logarithm of the largest mean of them; None before any.
+        rises: the logarithm that each drop's evidence rose by since it was lowest.
+        since: (answers, right ones) since then, for each drop.
+    """
+
+    name: str
+    n_reference: int
+    accepted: float | None
+    floor: float | None
+    n: int = 0
+    n_right: int = 0
+    lower: float = 0.0
+    upper: float = 1.0
+    values: Sequence[float] = (0.0,) * len(DROPS)
+    log_e_value_max: float | None = None
+    rises: Sequence[float] = (0.0,) * len(DROPS)
+    since: Sequence[Sequence[int]] = field(default=((0, 0),) * len(DROPS))
+
+    def has_fallen(self, run_length: float) -> bool:
+        """Whether the alarm was reached that sounds once in so many answers, or less often."""
+        return self.log_e_value_max is not None and self.log_e_value_max >= math.log(run_length)
+
+    def in_words(self) -> str:
+        """Return what its labels say, with the numbers."""
+        n, right = max(zip(self.rises, self.since, strict=True))[1]
+        recent = f", {right / n:.3f} over the last {n}" if n else ""
+        evidence = math.exp(min(self.log_e_value_max or 0.0, 690.0))
+        return (
+            f"accuracy of {self.name} is {self.n_right / max(self.n, 1):.3f} over {self.n} "
+            f"labelled answers{recent} (accepted {self.accepted or 0:.3f} on {self.n_reference}, "
+            f"floor {self.floor or 0:.3f}, evidence of a fall at most {evidence:.3g})"
+        )
+
+
+def slices_of(
+    fields: Sequence[str],
+    inputs: Sequence[Mapping[str, Any]],
+    correct: Sequence[bool],
+    *,
+    tolerance: float,
+    allowance_errors: float,
+) -> list[Slice]:
+    """Return the slices that a champion's reference knows, before any label.
+
+    Args:
+        fields: declared ones.
+        inputs: of the labelled reference rows.
+        correct: whether the champion is right about each.
+        tolerance: fall that is tolerated, as a share.
+        allowance_errors: standard errors of the slice's accepted score tolerated beyond.
+    """
+    found = []
+    for name in fields:
+        rows = Counter(name_of(name, row) for row in inputs)
+        right = Counter(name_of(name, row) for row, hit in zip(inputs, correct, strict=True) if hit)
+        for slice_name, n in rows.most_common(N_VALUES):
+            accepted = right[slice_name] / n if n >= MINIMUM_REFERENCE else None
+            floor = None
+            if accepted is not None:
+                floor = accepted - tolerance - allowance_errors * standard_error(accepted, n)
+            found.append(Slice(slice_name, n, accepted, floor))
+    return found
+
+
+def name_of(field_name: str, inputs: Mapping[str, Any]) -> str:
+    """Return the slice of a field that a row belongs to."""
+    value = inputs.get(field_name)
+    return f"{field_name}={'(missing)' if value is None else str(value)[:100]}"
+
+
+def labels_by_slice(
+    slices: Sequence[Slice],
+    fields: Sequence[str],
+    inputs: Sequence[Mapping[str, Any]],
+    correct: Sequence[bool],
+) -> list[Slice]:
+    """Return the slices after labels that have just come, in that order.
+
+    Each slice has the e-detector of `performance.watch_accuracy` on its own labels. The slices of
+    one field share out the labels, so the sum of their e-detectors grows by at most one a label
+    while none has fallen: any of them reaches N no sooner than after N labels on average, however
+    many there are. Of f fields, each is held to f times N.
+    """
+    by_name = {one.name: one for one in slices}
+    for name in fields:
+        for row, right in zip(inputs, correct, strict=True):
+            known = by_name.get(name_of(name, row))
+            if known is not None:
+                by_name[known.name] = _after(known, right=right)
+    alpha = 0.05 / max(len(slices), 1)
+    return [
+        replace(one, lower=lower, upper=upper)
+        for one in by_name.values()
+        for lower, upper in [clopper_pearson(one.n_right, one.n, alpha)]
+    ]
+
+
+def _after(one: Slice, *, right: bool) -> Slice:
+    counted = replace(one, n=one.n + 1, n_right=one.n_right + right)
+    if one.floor is None or not 0 < one.floor < 1:
+        return counted
+    drops = np.asarray(DROPS)
+    alternatives = np.where(drops < one.floor, one.floor - drops, one.floor / 2)
+    growth = alternatives / one.floor if right else (1 - alternatives) / (1 - one.floor)
+    values = np.minimum((np.asarray(one.values) + 1) * growth, 1e300)
+    evidence, highest = math.log(values.mean()), one.log_e_value_max
+    rises = np.asarray(one.rises) + np.log(growth)
+    since = [
+        [n + 1, hits + right] if rise > 0 else [0, 0]
+        for rise, (n, hits) in zip(rises, one.since, strict=True)
+    ]
+    return replace(
+        counted,
+        values=values.tolist(),
+        log_e_value_max=evidence if highest is None else max(highest, evidence),
+        rises=np.maximum(rises, 0.0).tolist(),
+        since=since,
+    )
+
+
+def fallen(slices: Sequence[Slice], run_length: float) -> list[Slice]:
+    """Return the slices whose fall is proved, the surest first.
+
+    Args:
+        slices: of all fields.
+        run_length: at most one false alarm of any slice in so many labels.
+    """
+    fields = {one.name.partition("=")[0] for one in slices}
+    found = [one for one in slices if one.has_fallen(run_length * len(fields))]
+    return sorted(found, key=lambda one: -(one.log_e_value_max or 0.0))

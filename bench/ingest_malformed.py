@@ -10,6 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.domain.observations import ContractField, FieldType
+from app.domain.privacy import Privacy
 from bench.ingest_support import ARROW, JSON, LABELS, Servers, add_model, servers, serving
 
 NDJSON = "application/x-ndjson"
@@ -35,7 +37,11 @@ FIELDS = (
     ContractField("is_new", FieldType.BOOLEAN, is_required=False),
     ContractField("since", FieldType.DATETIME, is_required=False, minimum=0.0, maximum=4e9),
     ContractField("vector", FieldType.EMBEDDING, is_required=False, dimension=2),
+    ContractField("who", FieldType.TEXT, is_required=False, privacy=Privacy.HASH),
+    ContractField("pay", FieldType.NUMBER, is_required=False, privacy=Privacy.DROP),
 )
+OPEN = tuple(replace(field, privacy=None) for field in FIELDS)
+"""The same fields, none of them private."""
 KEYS = ("id", "at", "prediction", "scores", "version", "shadow", "label", "inputs")
 NAMES = tuple(field.name for field in FIELDS)
 
@@ -68,6 +74,8 @@ good_inputs = st.fixed_dictionaries(
         "note": st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20),
         "is_new": st.booleans(),
         "since": times,
+        "who": st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=9),
+        "pay": st.floats(**finite),
         "vector": st.lists(st.integers(-9, 9) | st.floats(width=32, **finite), **two)
         | st.lists(st.floats(-1e30, 1e30), **two),
     },

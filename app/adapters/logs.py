@@ -4,10 +4,14 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 
 def configure_logs(log_format: str) -> None:
-    """Write one line an event to stderr, as JSON or for a person to read."""
+    """Write one line an event to stderr, as JSON or for a person to read.
+
+    A traceback shows where, not the values there: they may be what a user sent.
+    """
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -20,7 +24,7 @@ def configure_logs(log_format: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
             if log_format == "json"
             else structlog.processors.StackInfoRenderer(),
             renderer,

@@ -18,6 +18,7 @@ from app.api.schemas import (
 )
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, time_text
+from app.domain.privacy import Privacy
 from app.gates import gates
 from app.services import models, retention
 from app.services.ports import Json, UnitOfWork
@@ -59,6 +60,7 @@ def _field(field: ContractField) -> Json:
         "categories": field.categories,
         "max_length": field.maximum_length,
         "dimension": field.dimension,
+        "privacy": field.privacy,
     }
 
 
@@ -73,6 +75,7 @@ def _contract_field(stated: FieldBody) -> ContractField:
         categories=stated.categories,
         maximum_length=stated.max_length,
         dimension=stated.dimension,
+        privacy=Privacy(stated.privacy) if stated.privacy else None,
     )
 
 

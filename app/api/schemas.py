@@ -77,9 +77,18 @@ class FieldBody(Body):
     dimension: Annotated[
         int | None, Field(ge=1, le=65_536, description="how many numbers an embedding has")
     ] = None
+    privacy: Annotated[
+        Literal["hash", "drop"] | None,
+        Field(description="hash its values (text, category), or drop them, before they are stored"),
+    ] = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
+        if self.privacy == "hash" and self.type not in {"text", "category"}:
+            raise ValueError(
+                f"only text and category fields can be hashed; drop a {self.type}, or send it as a "
+                "category"
+            )
         if (self.type == "embedding") != (self.dimension is not None):
             raise ValueError(
                 "an embedding needs a dimension, such as 384, and no other field has one"

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from app.domain.errors import Fault, printable
 from app.domain.pictures import SIGNATURE, png_fault
+from app.domain.privacy import Privacy, pseudonym
 
 MAXIMUM_TEXT_LENGTH: Final = 1_000_000
 MAXIMUM_ID_LENGTH: Final = 200
@@ -70,6 +71,7 @@ class ContractField:
         categories: the only values of a category; None = any string.
         maximum_length: of a text, in characters.
         dimension: how many numbers an embedding has.
+        privacy: what becomes of its values before they are stored; None = they are kept.
     """
 
     name: str
@@ -80,6 +82,7 @@ class ContractField:
     categories: Sequence[str] | None = None
     maximum_length: int = MAXIMUM_TEXT_LENGTH
     dimension: int | None = None
+    privacy: Privacy | None = None
 
     @property
     def microsecond_bounds(self) -> tuple[int | None, int | None]:
@@ -128,13 +131,10 @@ class InputContract:
                 found.append(Fault(f"{pointer}/{name}", problem))
         return found
 
-    def stored(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a good input in the form it is kept in, without what is missing."""
-        return {
-            field.name: field.stored(inputs[field.name])
-            for field in self.fields
-            if inputs.get(field.name) is not None
-        }
+    @property
+    def is_private(self) -> bool:
+        """Whether values of some field may not be kept as they are."""
+        return any(field.privacy is not None for field in self.fields)
 
     def _names(self) -> str:
         return ", ".join(allowed.name for allowed in self.fields)
@@ -166,9 +166,9 @@ def _check_number(value: Any, allowed: ContractField) -> str | None:
     if not -MAXIMUM_NUMBER <= value <= MAXIMUM_NUMBER:  # NaN too
         return "must be finite; leave the field out for a missing value"
     if allowed.minimum is not None and value < allowed.minimum:
-        return f"must be at least {allowed.minimum:g}, not {value:g}"
+        return f"must be at least {allowed.minimum:g}"
     if allowed.maximum is not None and value > allowed.maximum:
-        return f"must be at most {allowed.maximum:g}, not {value:g}"
+        return f"must be at most {allowed.maximum:g}"
     return None
 
 
@@ -253,12 +253,27 @@ class Intake:
     Attributes:
         labels: what it may answer.
         serving: the champion's number, for rows that name no version; None before there is one.
+        secret: what values of hashed fields are hashed with; empty where there are none.
     """
 
     model_id: UUID
     labels: Sequence[str]
     contract: InputContract
     serving: int | None
+    secret: bytes = field(default=b"", repr=False)
+
+    def stored(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a good input in the form it is kept in: nothing missing, nothing private."""
+        kept = {}
+        for allowed in self.contract.fields:
+            value = inputs.get(allowed.name)
+            if value is None or allowed.privacy is Privacy.DROP:
+                continue
+            value = allowed.stored(value)
+            if allowed.privacy is Privacy.HASH:
+                value = pseudonym(self.secret, allowed.name, value)
+            kept[allowed.name] = value
+        return kept
 
 
 @dataclass(frozen=True, slots=True)

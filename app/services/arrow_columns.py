@@ -24,8 +24,10 @@ from app.domain.observations import (
     microseconds,
     time_of,
 )
+from app.domain.privacy import Privacy
 from app.services.batches import PREDICTION, Batch, embeddings
 from app.services.columns import Sorted, are_between, refusals
+from app.services.privacy import pseudonyms
 from app.services.rows import FIELDS, OWN
 from app.services.tables import nested
 from app.services.times import instants
@@ -77,7 +79,10 @@ def _judged(table: pa.Table, intake: Intake, now: datetime) -> tuple[Batch, Mask
         name = field.name
         values, is_good = _field(inputs.get(name, pa.nulls(n)), field)
         good &= is_good
-        columns[f"input:{name}"] = values
+        if field.privacy is Privacy.HASH:
+            values = pseudonyms(values, field, intake)
+        if field.privacy is not Privacy.DROP:
+            columns[f"input:{name}"] = values
     scores, is_good = _scores(own.get("scores", pa.nulls(n)), intake.labels)
     versions, has_version = _versions(own.get("version", pa.nulls(n)), intake.serving)
     times, has_time = _times(own.get("at", pa.nulls(n)), now)

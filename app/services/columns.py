@@ -28,7 +28,9 @@ from app.domain.observations import (
     microseconds,
     time_of,
 )
+from app.domain.privacy import Privacy
 from app.services.batches import PREDICTION, Batch, packed, packed_scores
+from app.services.privacy import WITHHELD, discreet_fault, discreet_row, pseudonyms
 from app.services.rows import (
     FIELDS,
     OWN,
@@ -125,10 +127,25 @@ def _is_shaped(row: Any) -> bool:
 
 def refusals(rows: Mapping[int, Any], intake: Intake) -> tuple[list[Rejected], list[str]]:
     """Say what is wrong with refused rows, by their place in the batch; return their bodies too."""
+    if intake.contract.is_private:
+        return _discreet_refusals(rows, intake)
     rejected = [
         Rejected(place, id_of(row), observation_faults(row, intake)) for place, row in rows.items()
     ]
     return rejected, [body_of(row) for row in rows.values()]
+
+
+def _discreet_refusals(rows: Mapping[int, Any], intake: Intake) -> tuple[list[Rejected], list[str]]:
+    shown = [discreet_row(row, intake) for row in rows.values()]
+    rejected = [
+        Rejected(
+            place,
+            None if id_of(kept) == WITHHELD else id_of(kept),
+            [discreet_fault(fault, intake) for fault in observation_faults(row, intake)],
+        )
+        for (place, row), kept in zip(rows.items(), shown, strict=True)
+    ]
+    return rejected, [body_of(kept) for kept in shown]
 
 
 def _bad_places(columns: _Columns, intake: Intake) -> set[int]:
@@ -163,7 +180,8 @@ def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
     """Return good rows as they are stored."""
     body = {PREDICTION: pa.array(columns.get("prediction"), pa.string())}
     for field in intake.contract.fields:
-        body |= _packed(columns.inputs[field.name], field)
+        if field.privacy is not Privacy.DROP:
+            body |= _packed(columns.inputs[field.name], field, intake)
     times = [now if at is None else time_of(at) or now for at in columns.get("at")]
     shadows = [canonical_json(value) if value else None for value in columns.get("shadow")]
     return Batch(
@@ -178,8 +196,10 @@ def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
     )
 
 
-def _packed(values: Sequence[Any], field: ContractField) -> dict[str, pa.Array]:
+def _packed(values: Sequence[Any], field: ContractField, intake: Intake) -> dict[str, pa.Array]:
     """Return the columns of one field from its good values, in the form they are kept in."""
+    if field.privacy is Privacy.HASH:
+        return {f"input:{field.name}": pseudonyms(pa.array(values, pa.string()), field, intake)}
     if field.type is FieldType.DATETIME:
         return {f"input:{field.name}": instants_of(values)}
     if field.type is FieldType.EMBEDDING:

@@ -6,11 +6,10 @@ from typing import Any, Final
 
 from app.domain.errors import Fault, Invalid
 from app.domain.identity import new_id
-from app.domain.models import MaintainedModel
-from app.domain.observations import Rejected, time_of
+from app.domain.observations import Intake, Rejected, time_of
 from app.services.examples import input_hash, to_parquet
 from app.services.ports import Actor, Artifacts, Dataset, Example, UnitOfWork
-from app.services.rows import time_faults
+from app.services.rows import id_faults, time_faults
 from app.services.tables import nested
 
 ROLES: Final = ("training", "reference", "holdout", "golden")
@@ -37,8 +36,8 @@ def upload(
         fault = Fault("/role", f"must be one of {', '.join(ROLES)}")
         raise Invalid(f"unknown role {role!r}", [fault])
     with work:
-        model = work.models.get(name, actor.project_id)
-    good, rejected = _sort_out(rows, model)
+        intake = work.models.intake(name, actor.project_id)
+    good, rejected = _sort_out(rows, intake)
     if not good:
         faults = [
             Fault(f"/{row.index}{fault.pointer}", fault.detail)
@@ -50,41 +49,42 @@ def upload(
         )
     _check_classes(role, good)
     sha256, size_bytes = artifacts.put(to_parquet(good))
-    dataset = Dataset(new_id(), model.id, role, sha256, size_bytes, len(good), now)
+    dataset = Dataset(new_id(), intake.model_id, role, sha256, size_bytes, len(good), now)
     with work:
         work.datasets.add(dataset)
         work.events.record(
             "dataset.uploaded",
             actor=actor.name,
-            subject=model.name,
-            project_id=model.project_id,
-            model_id=model.id,
+            subject=name,
+            project_id=actor.project_id,
+            model_id=intake.model_id,
             detail={"dataset": dataset.id, "role": role, "n_rows": len(good), "sha256": sha256},
         )
     return dataset, rejected
 
 
-def _sort_out(rows: Sequence[Any], model: MaintainedModel) -> tuple[list[Example], list[Rejected]]:
+def _sort_out(rows: Sequence[Any], intake: Intake) -> tuple[list[Example], list[Rejected]]:
     good, rejected = [], []
     for index, raw in enumerate(rows):
-        row = nested(raw, model.contract, _OWN)
-        faults = _faults(row, model)
+        row = nested(raw, intake.contract, _OWN)
+        faults = _faults(row, intake)
         if faults:
             rejected.append(Rejected(index, None, faults))
             continue
-        inputs = model.contract.stored(row["inputs"])
-        name = str(row.get("id") or input_hash(inputs)[:32])
+        inputs = intake.stored(row["inputs"])
+        given = str(row.get("id") or "")
+        name = input_hash(inputs)[:32] if id_faults(given) else given
         good.append(Example(name, inputs, row["label"], observed_at=time_of(row.get("at"))))
     return good, rejected
 
 
-def _faults(row: Any, model: MaintainedModel) -> list[Fault]:
+def _faults(row: Any, intake: Intake) -> list[Fault]:
     if not isinstance(row, Mapping):
         return [Fault("", "must be an object with inputs and label")]
-    faults = model.contract.faults(row.get("inputs"))
+    faults = intake.contract.faults(row.get("inputs"))
     label = row.get("label")
-    if not isinstance(label, str) or label not in model.labels:
-        shown = ", ".join(model.labels[:20])
+    if not isinstance(label, str) or label not in intake.labels:
+        shown = ", ".join(intake.labels[:20])
         faults.append(Fault("/label", f"must be one of the model's labels: {shown}"))
     return [*faults, *time_faults(row.get("at"))]
 

@@ -100,9 +100,12 @@ def _contract_faults(
         Fault("/input_contract/fields", f"holds the field {name!r} twice")
         for name in sorted({name for name in names if names.count(name) > 1})
     ]
-    have = {field.type for field in stated if field.is_required}
+    have = {field.type for field in stated if field.is_required and field.privacy is None}
     return faults + [
-        Fault("/input_contract/fields", f"needs a required field of type {field.type}")
+        Fault(
+            "/input_contract/fields",
+            f"needs a required field of type {field.type} that is neither hashed nor dropped",
+        )
         for field in default
         if field.is_required and field.type not in have
     ]

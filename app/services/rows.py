@@ -24,15 +24,18 @@ def observation_faults(row: Any, intake: Intake) -> list[Fault]:
             for key in row
             if key not in FIELDS
         ),
-        *id_faults(row.get("id")),
         *intake.contract.faults(row.get("inputs")),
-        *label_faults("prediction", row.get("prediction"), intake),
-        *label_faults("label", row.get("label"), intake),
-        *time_faults(row.get("at")),
-        *scores_faults(row.get("scores"), intake),
-        *version_faults(row.get("version")),
-        *shadow_faults(row.get("shadow"), intake),
+        *(fault for key in OWN for fault in own_faults(key, row.get(key), intake)),
     ]
+
+
+def own_faults(key: str, value: Any, intake: Intake) -> list[Fault]:
+    """Return everything wrong with one of an observation's own fields."""
+    if key in {"prediction", "label"}:
+        return label_faults(key, value, intake)
+    if key in {"scores", "shadow"}:
+        return scores_faults(value, intake) if key == "scores" else shadow_faults(value, intake)
+    return {"id": id_faults, "at": time_faults, "version": version_faults}[key](value)
 
 
 def late_label_faults(row: Any, intake: Intake) -> list[Fault]:
@@ -133,7 +136,7 @@ def observation(row: Mapping[str, Any], now: datetime, intake: Intake) -> Observ
     return Observation(
         id=row["id"],
         at=time_of(row.get("at")) or now,
-        inputs=intake.contract.stored(row["inputs"]),
+        inputs=intake.stored(row["inputs"]),
         prediction=row.get("prediction"),
         scores=row.get("scores"),
         version=row.get("version") or intake.serving,

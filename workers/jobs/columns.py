@@ -185,7 +185,11 @@ def _asks_of_texts(window: Window) -> bool:
 def _read_fields(window: Window) -> list[ContractField]:
     contract = task_types.get(window.model.task_type).default_contract
     kinds = {field["type"] for field in contract}
-    return [field for field in window.model.contract.fields if field.type in kinds]
+    return [
+        field
+        for field in window.model.contract.fields
+        if field.type in kinds and field.privacy is None
+    ]
 
 
 def _input_columns(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.observations import ContractField, FieldType
+from app.domain.privacy import Privacy
 from app.services.times import array_of, instants_of
 
 Inputs = Sequence[Mapping[str, Any]]
@@ -25,10 +26,11 @@ WEEKDAYS: Final = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # 1970 bega
 def field_columns(fields: Sequence[ContractField], inputs: Inputs, times: Times) -> Columns:
     """Return the signals of fields by kind and name, n rows each.
 
-    A number, category or boolean is watched as it is. A text is watched for being there: what it
-    says is the task type's to read. An embedding is one signal, and its length another. A datetime
-    is watched by its age when it was observed, in seconds, where all rows tell when that was, and
-    by its part of the day and weekday (UTC): all of these stay as they were while time goes on.
+    A number, category or boolean is watched as it is, a hashed field as a category. A text is
+    watched for being there: what it says is the task type's to read. An embedding is one signal,
+    and its length another. A datetime is watched by its age when it was observed, in seconds, where
+    all rows tell when that was, and by its part of the day and weekday (UTC): all of these stay as
+    they were while time goes on.
 
     Args:
         fields: of the contract.
@@ -36,12 +38,12 @@ def field_columns(fields: Sequence[ContractField], inputs: Inputs, times: Times)
         times: when each was observed, None where nobody said.
     """
     found: Columns = {"numeric": {}, "categorical": {}, "embedding": {}, "text": {}}
-    for field in fields:
+    for field in (field for field in fields if field.privacy is not Privacy.DROP):
         name, values = field.name, [row.get(field.name) for row in inputs]
         if field.type is FieldType.NUMBER:
             numbers = [np.nan if value is None else float(value) for value in values]
             found["numeric"][name] = np.asarray(numbers)
-        elif field.type in {FieldType.CATEGORY, FieldType.BOOLEAN}:
+        elif field.type in {FieldType.CATEGORY, FieldType.BOOLEAN} or field.privacy:
             found["categorical"][name] = _texts(values)
         elif field.type is FieldType.TEXT:
             found["text"][name] = _texts(values)
@@ -71,7 +73,7 @@ def bound_to_the_clock(
     """
     bound = set()
     for field in fields:
-        if field.type is FieldType.DATETIME:
+        if field.type is FieldType.DATETIME and field.privacy is None:
             ages = np.abs(_ages(_instants([row.get(field.name) for row in inputs]), times))
             known = ages[~np.isnat(ages)]
             for name, period in PERIODS.items():

@@ -66,9 +66,9 @@ def contract_fields(value: Any) -> list[dict[str, Any]]:  # JSON
 
 
 def input_field(fields: Sequence[Mapping[str, Any]], kind: str, default: str) -> str:
-    """Return the name of the first field of a kind ("text", "image")."""
+    """Return the name of the first field of a kind ("text", "image") that is kept as it comes."""
     for field in fields:
-        if field.get("type") == kind:
+        if field.get("type") == kind and not field.get("privacy"):
             return str(field["name"])
     return default
 

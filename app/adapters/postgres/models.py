@@ -1,5 +1,6 @@
 """Maintained models, their policies, and which of them are due for a look."""
 
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -10,10 +11,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import ModelRow, PolicyRow
+from app.adapters.postgres.schema import ModelRow, PolicyRow, PrivacySecretRow
 from app.domain.errors import Conflict, NotFound
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, InputContract, Intake
+from app.domain.privacy import Privacy
 from app.services.documents import document
 from app.services.ports import Json, Listed, Page
 
@@ -111,8 +113,9 @@ LEFT JOIN LATERAL (SELECT finding, scores, performance, estimate, slices, versio
 """)
 
 _INTAKE = text("""
-SELECT m.id, m.labels, m.contract, v.number
+SELECT m.id, m.labels, m.contract, v.number, s.secret
 FROM models m LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'
+LEFT JOIN privacy_secrets s ON s.model_id = m.id
 WHERE m.name = :name AND m.project_id = :project_id
 """)
 
@@ -142,6 +145,9 @@ class PostgresModels:
                 f"a model named {model.name!r} exists already; choose another name"
             ) from error
         self._add_policy(model.id, 1, dict(model.policy), actor)
+        if any(field.privacy is Privacy.HASH for field in model.contract.fields):
+            secret = {"model_id": model.id, "secret": secrets.token_bytes(32)}
+            self._session.execute(insert(PrivacySecretRow).values(**secret))
 
     def _add_policy(self, model_id: UUID, version: int, body: Json, actor: str) -> None:
         values = {"model_id": model_id, "version": version, "document": body, "actor": actor}
@@ -161,7 +167,8 @@ class PostgresModels:
         row = self._session.connection().execute(_INTAKE, parameters).one_or_none()
         if row is None:
             raise _unknown(name)
-        return Intake(row.id, tuple(row.labels), _contract(row.contract), row.number)
+        contract = _contract(row.contract)
+        return Intake(row.id, tuple(row.labels), contract, row.number, bytes(row.secret or b""))
 
     def by_id(self, model_id: UUID) -> MaintainedModel:
         row = self._session.get(ModelRow, model_id, populate_existing=True)
@@ -290,6 +297,15 @@ def _stored(field: ContractField) -> Json:
 
 
 def _contract(fields: Sequence[Json]) -> InputContract:
-    return InputContract(
-        tuple(ContractField(**{**item, "type": FieldType(item["type"])}) for item in fields)
+    return InputContract(tuple(_field(item) for item in fields))
+
+
+def _field(stored: Json) -> ContractField:
+    privacy = stored.get("privacy")
+    return ContractField(
+        **{
+            **stored,
+            "type": FieldType(stored["type"]),
+            "privacy": Privacy(privacy) if privacy else None,
+        }
     )

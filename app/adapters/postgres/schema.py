@@ -109,6 +109,15 @@ class ModelRow(Row):
     recheck_at: Mapped[datetime | None]
 
 
+class PrivacySecretRow(Row):
+    """What a model's hashed fields are hashed with; nothing that answers a request shows it."""
+
+    __tablename__ = "privacy_secrets"
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    secret: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class PolicyRow(Row):
     """One version of a model's policy."""
 

@@ -23,9 +23,17 @@ from app.domain.errors import Unavailable
 
 
 def connect(url: str, *, pool_size: int = 10) -> Engine:
-    """Return an engine that checks a connection before it is used, so that a restart heals."""
+    """Return an engine that checks a connection before it is used, so that a restart heals.
+
+    What it was asked to store is in none of its errors, which end in logs.
+    """
     return create_engine(
-        url, pool_pre_ping=True, pool_size=pool_size, max_overflow=20, pool_timeout=10
+        url,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=20,
+        pool_timeout=10,
+        hide_parameters=True,
     )
 
 

@@ -1,10 +1,11 @@
 """What is wrong with a value is said in words that tell what would work."""
 
 import math
+from uuid import UUID
 
 import pytest
 
-from app.domain.observations import ContractField, FieldType, InputContract
+from app.domain.observations import ContractField, FieldType, InputContract, Intake
 
 SINCE = ContractField("since", FieldType.DATETIME, minimum=0.0, maximum=1.5)
 VECTOR = ContractField("vector", FieldType.EMBEDDING, dimension=3)
@@ -53,8 +54,10 @@ def test_good_inputs_are_kept_in_one_form_whatever_they_were_sent_in():
     first = {"since": "1970-01-01T02:00:01+02:00", "vector": [1, 2, 0.5], "n": None}
     other = {"vector": [1.0, 2.0, 0.5], "since": "1970-01-01T00:00:01Z"}
 
-    assert contract.stored(first) == contract.stored(other)
-    assert contract.stored(first) == {
+    assert Intake(UUID(int=1), (), contract, None).stored(first) == Intake(
+        UUID(int=1), (), contract, None
+    ).stored(other)
+    assert Intake(UUID(int=1), (), contract, None).stored(first) == {
         "since": "1970-01-01T00:00:01+00:00",
         "vector": [1.0, 2.0, 0.5],
     }

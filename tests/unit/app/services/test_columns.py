@@ -19,11 +19,11 @@ from app.services.tables import nested, rows_of_table
 from bench import ingest_malformed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-PICTURES = (*ingest_malformed.FIELDS, ContractField("image", FieldType.IMAGE, is_required=False))
+PICTURES = (*ingest_malformed.OPEN, ContractField("image", FieldType.IMAGE, is_required=False))
 
 
-def intake(fields=ingest_malformed.FIELDS, serving=3):
-    return Intake(UUID(int=1), ingest_malformed.LABELS, InputContract(fields), serving)
+def intake(fields=ingest_malformed.OPEN, serving=3):
+    return Intake(UUID(int=1), ingest_malformed.LABELS, InputContract(fields), serving, b"secret")
 
 
 def one_by_one(rows, held_to):
@@ -73,6 +73,14 @@ def test_rows_are_judged_by_columns_as_they_are_one_by_one(rows):
 @given(ingest_malformed.rows_sent.filter(len), st.none() | st.integers(1, 9))
 def test_whatever_stands_among_the_rows_the_others_are_judged_alike(rows, serving):
     held_to = intake(PICTURES, serving)
+
+    alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(ingest_malformed.good_rows, min_size=1, max_size=8))
+def test_private_fields_are_kept_alike_by_columns_and_one_by_one(rows):
+    held_to = intake(ingest_malformed.FIELDS)
 
     alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
 
@@ -130,6 +138,19 @@ def test_times_and_embeddings_in_a_table_are_judged_without_looking_at_each(kind
     assert found is not None
     assert [row.index for row in found.rejected] == [2, 3, 4, 5]
     alike(found, one_by_one(table.to_pylist(), intake()))
+
+
+def test_private_fields_of_a_table_are_kept_as_those_of_its_rows_are():
+    table = pa.table(
+        {"id": ["a", "b", "c"], "age": [1.0] * 3, "who": ["x", None, "x"], "pay": [1.5] * 3}
+    )
+    held_to = intake(ingest_malformed.FIELDS)
+
+    found = sort_table(table, held_to, now=NOW)
+
+    assert found is not None
+    assert "input:pay" not in found.batch.body.column_names
+    alike(found, one_by_one(table.to_pylist(), held_to))
 
 
 def test_an_embedding_of_fixed_width_is_judged_as_any_list_is():

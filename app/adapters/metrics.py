@@ -43,6 +43,11 @@ forgotten = Gauge(
     "Rows (inputs, quarantine) and Evidently pages (reports) that retention forgot.",
     ["model", "kind"],
 )
+violations = Gauge(
+    "upkeep_contract_violations",
+    "Values that broke the input contract; kind is missing, type, value or unknown.",
+    ["model", "field", "kind"],
+)
 accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
 estimated = Gauge(
     "upkeep_accuracy_estimate_ratio",
@@ -104,6 +109,8 @@ def refresh(work: UnitOfWork) -> None:
     queue_depth.set(work.outbox.n_waiting())
     for process in work.plugins.alive(seconds=ALIVE_SECONDS):
         processes.labels(process["kind"]).inc()
+    for broken in work.observations.violation_totals():
+        violations.labels(broken["name"], broken["field"], broken["kind"]).set(broken["n"])
     for item in work.models.overview():
         model = item["name"]
         observations.labels(model).set(item["n_observations"])

@@ -116,6 +116,18 @@ def list_quarantined(name: str, actor: Reader, work: Work, page: Paged) -> JSONR
         return listing(work.observations.quarantined(model.id, page))
 
 
+@router.get("/violations", response_model=Listing)
+def list_violations(name: str, actor: Reader, work: Work, page: Paged) -> JSONResponse:
+    """List how often observations broke the input contract: by hour, field and kind of fault.
+
+    Kinds are missing, type, value (out of bounds, set or form) and unknown; all fields that are
+    not known are `?`. A row that is sent again counts again.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        return listing(work.observations.violations(model.id, page))
+
+
 @router.post("/datasets", status_code=201, response_model=DatasetAnswer, openapi_extra=_BODY)
 async def upload_dataset(
     name: str,

@@ -31,6 +31,7 @@ from app.services.privacy import pseudonyms
 from app.services.rows import FIELDS, OWN
 from app.services.tables import nested
 from app.services.times import instants
+from app.services.violations import violations
 
 Mask = NDArray[np.bool_]
 _BEYOND: Final = 2**31 - 1  # longer than any string
@@ -53,12 +54,15 @@ def sort_table(table: pa.Table, intake: Intake, *, now: datetime) -> Sorted | No
     except _OddShape:
         return None
     if good.all():
-        return Sorted(batch, [], [])
+        return Sorted(batch, [], [], {})
     places = np.flatnonzero(~good)
     rows = table.take(pa.array(places)).to_pylist()
     raw = {int(n): nested(row, intake.contract, OWN) for n, row in zip(places, rows, strict=True)}
-    rejected, bodies = refusals(raw, intake)
-    return Sorted(batch.take(np.flatnonzero(good)), rejected, bodies)
+    return Sorted(
+        batch.take(np.flatnonzero(good)),
+        *refusals(raw, intake),
+        violations(raw.values(), intake),
+    )
 
 
 def _judged(table: pa.Table, intake: Intake, now: datetime) -> tuple[Batch, Mask]:

@@ -46,17 +46,23 @@ from app.services.rows import (
 )
 from app.services.tables import nested
 from app.services.times import instants, instants_of
+from app.services.violations import violations
 
 _NONE: Final = type(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """A batch sorted out: the good rows, and the refused ones with their bodies as text."""
+    """A batch sorted out: the good rows, and the refused ones with their bodies as text.
+
+    Attributes:
+        broken: how often the refused rows broke the contract, by field and kind.
+    """
 
     batch: Batch
     rejected: Sequence[Rejected]
     bodies: Sequence[str]
+    broken: Mapping[tuple[str, str], int]
 
 
 def sort_rows(rows: Sequence[Any], intake: Intake, *, now: datetime) -> Sorted:
@@ -90,7 +96,11 @@ def sort_rows(rows: Sequence[Any], intake: Intake, *, now: datetime) -> Sorted:
         for place, row in enumerate(shaped)
         if place not in taken
     }
-    return Sorted(_batch(columns, intake, now), *refusals(refused, intake))
+    return Sorted(
+        _batch(columns, intake, now),
+        *refusals(refused, intake),
+        violations(refused.values(), intake),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ def _store(
     _check_size(rows)
     found = _sorted(rows, intake, now)
     added = work.observations.add(intake.model_id, found.batch) if len(found.batch) else 0
-    work.observations.quarantine(intake.model_id, found.rejected, found.bodies)
+    if found.rejected:
+        work.observations.quarantine(intake.model_id, found.rejected, found.bodies, found.broken)
     return found, added
 
 

@@ -88,6 +88,10 @@ class Reading(Handle):
         """Yield the observations that broke the input contract, and how, newest first."""
         return every(self.transport, self.path("quarantine"), limit=limit)
 
+    def violations(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield how often rows broke the contract: {"hour", "field", "kind", "n"}, newest first."""
+        return every(self.transport, self.path("violations"), limit=limit)
+
     def performance(self, bucket: int | None = None) -> PerformanceDocument:
         """Return served accuracy by bucket, and what happened between.
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from sqlalchemy import Date, cast, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from app.adapters.postgres import copying, segments, writing
+from app.adapters.postgres import copying, segments, violations, writing
 from app.adapters.postgres.column_reads import columns_of
 from app.adapters.postgres.label_lags import waits_of
 from app.adapters.postgres.paging import page_of
@@ -117,8 +117,13 @@ class PostgresObservations:
         self.add_labels(model_id, list(first.values()), corrects=False)
 
     def quarantine(
-        self, model_id: UUID, rejected: Sequence[Rejected], bodies: Sequence[str]
+        self,
+        model_id: UUID,
+        rejected: Sequence[Rejected],
+        bodies: Sequence[str],
+        broken: Mapping[tuple[str, str], int],
     ) -> None:
+        """Keep refused rows, and count what they broke, by field and kind."""
         values = [
             {
                 "model_id": model_id,
@@ -130,6 +135,13 @@ class PostgresObservations:
         ]
         if values:
             self._session.execute(insert(QuarantinedRow), values)
+        violations.count(self._session, model_id, broken)
+
+    def violations(self, model_id: UUID, page: Page) -> Listed:
+        return violations.listed(self._session, model_id, page)
+
+    def violation_totals(self) -> Sequence[Json]:
+        return violations.totals(self._session)
 
     def quarantined(self, model_id: UUID, page: Page) -> Listed:
         query = select(QuarantinedRow).where(QuarantinedRow.model_id == model_id)

@@ -3,13 +3,16 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.domain.errors import Fault, Invalid
 from app.services.ports import Listed, Page
+
+_READ: Final[dict[type[Any], Callable[[str], Any]]] = {datetime: datetime.fromisoformat}
 
 
 def _encode(key: Sequence[Any]) -> str:
@@ -20,7 +23,7 @@ def _decode(cursor: str, key: Sequence[InstrumentedAttribute[Any]]) -> list[Any]
     try:
         parts = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         return [
-            column.type.python_type(part)
+            _READ.get(column.type.python_type, column.type.python_type)(part)
             for column, part in zip(key, parts, strict=True)  # UUID("..."), int("...")
         ]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -247,6 +247,17 @@ class QuarantinedRow(Row):
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class ContractViolationRow(Row):
+    """How many values of a field broke the input contract in one way, in one hour of arrival."""
+
+    __tablename__ = "contract_violations"
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    field: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    n: Mapped[int] = mapped_column(BigInteger)
+
+
 class ModelVersionRow(Row):
     """One immutable artifact with its lineage."""
 

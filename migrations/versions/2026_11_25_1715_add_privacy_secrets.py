@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "c41d7e0b95fa"
-down_revision = "c47d1e9a5b20"
+down_revision = "5c0d9e7a41b6"
 branch_labels = None
 depends_on = None
 

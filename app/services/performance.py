@@ -15,7 +15,7 @@ _OF_THE_MACHINE: Final = frozenset({"calibration", "wealth", "bias", "through", 
 
 def read_estimate(document: Json) -> Estimate:
     """Return the estimate that a report kept."""
-    calibration, since = document["calibration"], document["since"]
+    calibration = document["calibration"]
     bounded = {
         name: Bounded(**document[name]) if document[name] else None
         for name in ("without_labels", "accuracy")
@@ -25,7 +25,7 @@ def read_estimate(document: Json) -> Estimate:
             **document,
             **bounded,
             "state": EstimateState(document["state"]),
-            "since": datetime.fromisoformat(since) if since else None,
+            "since": _time(document["since"]),
             "calibration": Calibration(**calibration) if calibration else None,
             "wealth": tuple(document["wealth"]),
             "bias": Bias(**{name: tuple(values) for name, values in document["bias"].items()}),
@@ -39,7 +39,15 @@ def shown_estimate(document: Json | None) -> Json | None:
         return None
     calibration = document["calibration"]
     kept = {name: value for name, value in document.items() if name not in _OF_THE_MACHINE}
-    return {**kept, "n_calibration": sum(calibration["n_rows"]) if calibration else 0}
+    return {
+        **kept,
+        "since": _time(document["since"]),
+        "n_calibration": sum(calibration["n_rows"]) if calibration else 0,
+    }
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def read_slices(document: Sequence[Json] | None) -> list[Slice]:

@@ -197,6 +197,27 @@ def test_a_slice_that_fell_asks_for_a_retrain_and_is_where_the_next_check_goes_o
     ]
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_the_page_of_a_model_tells_the_estimate_whether_it_stands_or_not(
+    work, model, artifacts, check, api, right
+):
+    lease, window = begin(work, artifacts, check)
+    estimate = estimate_after(window)
+    if not right:
+        shown, wrong = np.full(200, 0.9), np.zeros(200, dtype=bool)
+        estimate = after_labels(estimate, shown, wrong, through=1, run_length=1e4, now=now())
+        estimate = over_window(estimate, shown, np.full(200, np.nan), floor=0.7)
+    slices = slices_of(("site",), [{"site": "b"}], [True], tolerance=0.02, allowance_errors=1.0)
+    finish(work, lease, window, estimate, slices)
+
+    page = api.get(f"/models/{model.name}")
+
+    assert page.status_code == 200
+    assert "Estimated accuracy of these rows" in page.text
+    assert ("no label contradicts it" if right else "labels contradict it") in page.text
+    assert "site=b" in page.text
+
+
 def test_rows_that_settled_make_a_check_due_once(work, model, champion):
     feed(work, model, rows_of(60))
     later = now() + timedelta(minutes=5)

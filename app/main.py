@@ -15,7 +15,17 @@ from app.adapters import metrics
 from app.adapters.artifacts import FileArtifacts
 from app.adapters.logs import configure_logs
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
-from app.api import drift, govern, health, models, observations, problems, promotion, training
+from app.api import (
+    drift,
+    govern,
+    health,
+    incidents,
+    models,
+    observations,
+    problems,
+    promotion,
+    training,
+)
 from app.api.context import Services, Wired
 from app.config import Settings
 from app.domain.registry import scan
@@ -61,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(api)
     api.add_middleware(_Measure)
-    for step in (models, observations, drift, training, promotion, govern, health):
+    for step in (models, observations, drift, incidents, training, promotion, govern, health):
         api.include_router(step.router)
     api.include_router(_metrics_router())
     pages.mount(api)

@@ -12,6 +12,7 @@
 - text: strange queries mixed into windows of 200, found within three, beside MMD, a domain
   classifier and Evidently's tests of texts and embeddings (needs --data).
 - evidently: CPU of the Evidently report of a check, whatever it has to draw.
+- faults: share of broken, of honestly drifted and of quiet windows that open an incident.
 
 Writes bench/results/detection_<section>.json and prints tables. `--quick` takes a tenth of the
 repetitions. The folder of the real streams (or UPKEEP_DATA) is optional.
@@ -33,6 +34,7 @@ from app.domain.drift import Watch, after_look, next_look
 from bench.detection_cost import cost
 from bench.detection_delay import delay
 from bench.detection_evidently import evidently
+from bench.detection_faults import faults
 from bench.detection_power import power
 from bench.detection_support import FALSE_ALARM_ROWS, FDR, by_kind, found
 from bench.detection_text import text
@@ -132,6 +134,7 @@ SECTIONS = {
     "power": power,
     "text": text,
     "evidently": evidently,
+    "faults": faults,
 }
 
 

@@ -23,7 +23,7 @@ import workers.detectors
 import workers.task_types
 from app.adapters import metrics
 from app.config import Settings
-from app.domain import training, versions
+from app.domain import incidents, training, versions
 from app.domain.policies import Policy
 from app.domain.registry import Registry, scan
 from app.gates import gates
@@ -44,6 +44,7 @@ UNITS: Final[Mapping[str, str]] = {
     "_run_length": "labelled answers",
     "_errors": "standard errors",
     "_share": "share",
+    "_factor": "times",
     "tolerance": "accuracy, as a share",
     "fdr": "share of the alarms",
 }
@@ -282,6 +283,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "detectors": detector_table,
     "recipes": recipes,
     "version-states": lambda: machine(versions.TRANSITIONS, ["imported", "trained"]),
+    "incident-states": lambda: machine(incidents.TRANSITIONS, ["open"]),
     "run-states": lambda: machine(training.TRANSITIONS, ["queued"]),
     "environment": environment,
     "metrics": metric_list,

@@ -71,6 +71,7 @@ runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state
 run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
 run_progress = Gauge("upkeep_training_run_progress_ratio", "Of the run in flight.", ["model"])
 decisions = Gauge("upkeep_decisions", "Decision records by outcome.", ["model", "outcome"])
+incidents = Gauge("upkeep_open_incidents", "Incidents not resolved yet.", ["model", "kind"])
 queue_depth = Gauge("upkeep_outbox_jobs", "Jobs that wait for the relay.")
 processes = Gauge("upkeep_processes", "Processes that show signs of life.", ["kind"])
 job_seconds = Histogram(
@@ -98,6 +99,7 @@ _ANEW = (
     run_progress,
     label_lag,
     label_coverage,
+    incidents,
 )
 
 
@@ -129,6 +131,8 @@ def refresh(work: UnitOfWork) -> None:
         _refresh_labels(model, label_lags(work, item["id"], now=now)[0])
         for kind, done in work.retention.of(item["id"]).items():
             forgotten.labels(model, kind).set(done["n_forgotten"])
+        for kind, n in (item["incidents"] or {}).items():
+            incidents.labels(model, kind).set(n)
         _refresh_run(model, item)
         _refresh_report(model, item)
 

@@ -20,7 +20,7 @@ from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, time_text
 from app.domain.privacy import Privacy
 from app.gates import gates
-from app.services import models, retention
+from app.services import incidents, models, retention
 from app.services.ports import Json, UnitOfWork
 from app.triggers import triggers
 
@@ -44,6 +44,9 @@ def shown(work: UnitOfWork, model: MaintainedModel) -> Json:
         "champion": champion.number if champion else None,
         "created_at": model.created_at,
         "watch": work.models.watch(model.id),
+        "incidents": [
+            incidents.shown(model.name, one) for one in work.incidents.standing(model.id)
+        ],
     }
 
 

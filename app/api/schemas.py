@@ -164,6 +164,22 @@ class RetrainBody(Body):
     recipe: dict[str, Any] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     repeat_of: UUID | None = None
+    force: Annotated[
+        bool, Field(description="in spite of incidents; without their rows all the same")
+    ] = False
+
+
+class ResolveBody(Body):
+    """The end of an incident."""
+
+    reason: Reason
+    is_genuine: Annotated[
+        bool,
+        Field(
+            description="no fault, but how things are now: its rows count, and the same field and "
+            "kind opens no other incident under this champion"
+        ),
+    ] = False
 
 
 class PromoteBody(Body):
@@ -256,6 +272,7 @@ class ModelAnswer(Answer):
     champion: int | None
     created_at: datetime
     watch: WatchAnswer
+    incidents: list[dict[str, Any]]
 
 
 class RejectedRow(Answer):
@@ -322,7 +339,7 @@ class ReportAnswer(Answer):
 
     id: UUID
     version: int
-    finding: Literal["drift", "no_drift", "insufficient_data"]
+    finding: Literal["fault", "drift", "no_drift", "insufficient_data"]
     window: dict[str, Any]
     n_reference: int
     scores: list[dict[str, Any]]
@@ -366,6 +383,29 @@ class AccuracyAnswer(Answer):
     slices: list[dict[str, Any]]
     report: UUID | None
     as_of: datetime | None
+
+
+class IncidentAnswer(Answer):
+    """A fault upstream, and what it blocks."""
+
+    id: UUID
+    field: str
+    kind: Literal["schema", "missing", "constant", "blank", "scale", "range", "categories"]
+    state: Literal["open", "acknowledged", "resolved"]
+    reason: str
+    numbers: dict[str, Any]
+    first_sequence: int | None
+    last_sequence: int | None
+    is_genuine: bool
+    blocks: list[str]
+    report: UUID | None
+    opened_at: datetime
+    last_seen_at: datetime
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None
+    resolved_by: str | None
+    resolution: str | None
 
 
 class DecisionAnswer(Answer):

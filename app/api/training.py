@@ -59,7 +59,9 @@ def retrain(
     ] = None,
 ) -> JSONResponse:
     """Start a training run; the answer's Location tells how it goes."""
-    request = training.Request(body.reason, body.start_from, body.recipe, body.seed, body.repeat_of)
+    request = training.Request(
+        body.reason, body.start_from, body.recipe, body.seed, body.repeat_of, body.force
+    )
     run = decisions.retrain(work, actor, name, request, key=idempotency_key, now=now())
     return answer(shown(name, run), 202, {"Location": f"/v1/models/{name}/runs/{run.id}"})
 

@@ -54,6 +54,8 @@ class Situation:
         last_run_ended_at: end of the newest run.
         last_triggered_at: when a schedule last fired, or the model was made.
         request: reason of a person's request, when there is one.
+        incidents: what is broken upstream, in words: nothing is retrained by itself meanwhile.
+        is_forced: the request is to be met in spite of that.
     """
 
     now: datetime
@@ -76,6 +78,8 @@ class Situation:
     last_run_ended_at: datetime | None = None
     last_triggered_at: datetime | None = None
     request: str | None = None
+    incidents: Sequence[str] = ()
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,9 @@ class Decision:
 def decide(situation: Situation, signals: Sequence[Signal], policy: Policy) -> Decision:
     """Conclude from what the triggers say.
 
-    A trigger that fires starts a run, unless the model is paused, a run is in flight, the
-    cool-down lasts, or there is too little new to learn from: then it is deferred, not dropped.
+    A trigger that fires starts a run, unless the inputs are broken upstream, the model is paused, a
+    run is in flight, the cool-down lasts, or there is too little new to learn from: then it is
+    deferred, not dropped.
     """
     fired = [signal for signal in signals if signal.fired]
     if not fired:
@@ -157,6 +162,8 @@ def _held_back(
     """Return why a trigger that fired may not start a run now, and until when; None if it may."""
     if situation.run_in_flight is not None:
         return f"run {situation.run_in_flight} is in flight", None
+    if situation.incidents and not situation.is_forced:
+        return "; ".join(situation.incidents), None
     if signal.trigger == "manual":
         return None
     if situation.is_paused:

@@ -11,6 +11,7 @@ import numpy as np
 class Finding(StrEnum):
     """What a drift report concludes."""
 
+    FAULT = "fault"
     DRIFT = "drift"
     NO_DRIFT = "no_drift"
     INSUFFICIENT_DATA = "insufficient_data"
@@ -197,8 +198,12 @@ def after_look(
     )
 
 
-def finding_of(scores: Sequence[DriftScore], *, n_current: int, minimum_rows: int) -> Finding:
-    """Conclude a report from its judged scores."""
+def finding_of(
+    scores: Sequence[DriftScore], *, n_current: int, minimum_rows: int, is_faulty: bool = False
+) -> Finding:
+    """Conclude a report from its judged scores; what is broken upstream is not judged for drift."""
+    if is_faulty:
+        return Finding.FAULT
     if n_current < minimum_rows or not scores:
         return Finding.INSUFFICIENT_DATA
     return Finding.DRIFT if any(score.drifted for score in scores) else Finding.NO_DRIFT

@@ -56,6 +56,36 @@ class CheckPolicy:
 
 
 @dataclass(frozen=True)
+class FaultPolicy:
+    """When a change of the inputs is called a fault upstream, which opens an incident.
+
+    Shares are differences between the newest rows and the reference, and what counts is the lower
+    end of their interval (99.9 %); 1 turns a kind off.
+
+    Attributes:
+        minimum_rows: newest rows below which no fault is called, and none called mended.
+        missing_share: a field goes missing in so much larger a share of the rows.
+        constant_share: so large a share of the numbers that used to differ from one value (of a
+            field, or of what is measured of a text or picture) have become that value; a field
+            of any type that varied and has but one value is constant too.
+        unseen_share: so many more categories than expected are ones that the reference never had.
+        beyond_share: so many more numbers lie far outside the reference's middle 98 % (by half its
+            width).
+        scale_factor: all numbers are surely so many times larger or smaller.
+        refused_share: so many of the observations since the last look broke the input contract.
+    """
+
+    minimum_rows: Count = 50
+    missing_share: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
+    constant_share: Annotated[float, Gt(0.0), Le(1.0)] = 0.7
+    unseen_share: Annotated[float, Gt(0.0), Le(1.0)] = 0.5
+    beyond_share: Annotated[float, Gt(0.0), Le(1.0)] = 0.5
+    scale_factor: Annotated[float, Gt(1.0)] = 4.0
+    refused_share: Annotated[float, Gt(0.0), Le(1.0)] = 0.2
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
 class PerformancePolicy:
     """When labelled accuracy counts as fallen.
 
@@ -136,6 +166,7 @@ class Policy:
     """
 
     check: CheckPolicy = field(default_factory=CheckPolicy)
+    faults: FaultPolicy = field(default_factory=FaultPolicy)
     performance: PerformancePolicy = field(default_factory=PerformancePolicy)
     retrain: RetrainPolicy = field(default_factory=RetrainPolicy)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)

@@ -1,5 +1,6 @@
 """Retrain, skip or defer: gathering the situation, asking the triggers, leaving a record."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -34,6 +35,8 @@ def gather(
     fallen_slices: tuple[str, ...] = (),
     yardstick: float | None = None,
     request: str | None = None,
+    incidents: Sequence[str] | None = None,
+    is_forced: bool = False,
 ) -> Situation:
     """Return everything a decision about a model reads, in an open transaction."""
     champion = work.versions.champion(model.id)
@@ -42,6 +45,8 @@ def gather(
     since = max(
         newest.spec.through_label if newest else 0, champion.trained_through if champion else 0
     )
+    if incidents is None:
+        incidents = [one.says for one in work.incidents.standing(model.id)]
     return Situation(
         now=now,
         is_paused=model.is_paused,
@@ -65,6 +70,8 @@ def gather(
         last_run_ended_at=newest.finished_at if newest else None,
         last_triggered_at=work.models.last_scheduled_at(model.id),
         request=request,
+        incidents=incidents,
+        is_forced=is_forced,
     )
 
 
@@ -174,7 +181,8 @@ def retrain(
     Raises:
         NotFound: no such model.
         Invalid: the recipe is wrong, or there is nothing to learn from.
-        Conflict: another run is in flight, or the key belongs to another request.
+        Conflict: another run is in flight, the key belongs to another request, or the inputs are
+            broken upstream and the request is not forced.
     """
     with work:
         model = work.models.get(name, actor.project_id)
@@ -183,7 +191,15 @@ def retrain(
         if known is not None:
             return known
         training.check_request(work, model, request)
-        situation = gather(work, model, now=now, request=request.reason)
+        situation = gather(
+            work, model, now=now, request=request.reason, is_forced=request.is_forced
+        )
+        if situation.incidents and not request.is_forced:
+            raise Conflict(
+                f"{'; '.join(situation.incidents)}. Resolve it once upstream is mended, or as "
+                "genuine if it is no fault; or repeat the request with force, which learns from "
+                "the other rows"
+            )
         if situation.run_in_flight is not None:
             raise Conflict(
                 f"training run {situation.run_in_flight} of this model is in flight; wait for it "

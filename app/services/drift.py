@@ -11,6 +11,7 @@ import numpy as np
 from app.domain.drift import DriftScore, Finding, Watch, after_look, finding_of
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.estimation import Estimate
+from app.domain.faults import Look
 from app.domain.identity import new_id
 from app.domain.observations import time_text
 from app.domain.performance import PerformanceEvidence, standard_error, watch_accuracy
@@ -18,7 +19,7 @@ from app.domain.policies import Policy
 from app.domain.slices import Slice, fallen
 from app.domain.training import Lease
 from app.domain.versions import ModelVersion, VersionState
-from app.services import decisions, windows
+from app.services import decisions, incidents, windows
 from app.services.documents import document
 from app.services.policies import read_policy
 from app.services.ports import Actor, Artifacts, Json, UnitOfWork
@@ -133,6 +134,7 @@ def finish(
     html: bytes | None,
     evidently: Json | None,
     now: datetime,
+    seen: Look | None = None,
 ) -> tuple[UUID, UUID]:
     """Store the report and what it saw, decide, and queue the run it calls for.
 
@@ -147,17 +149,18 @@ def finish(
         Conflict: another worker holds the check.
     """
     performance = labelled_performance(window)
+    seen = seen or Look()
     n_current = looked.counts.n_rows or len(window.current)
-    scores = _named(scores, looked)
-    finding = finding_of(scores, n_current=n_current, minimum_rows=window.policy.check.minimum_rows)
-    level, looked_through = looked.look(window)
-    watch = after_look(
-        window.watch,
-        _moved_on(looked.watch, window),
-        level=level,
-        looked_through=looked_through,
-        drifted=finding is Finding.DRIFT,
+    scores = incidents.told_apart(_named(scores, looked), seen)
+    finding = finding_of(
+        scores,
+        n_current=n_current,
+        minimum_rows=window.policy.check.minimum_rows,
+        is_faulty=any(fault.first_sequence for fault in seen.found),
     )
+    watch = _left_by(window, looked, finding, seen)
+    if finding is Finding.FAULT or window.is_broken:  # labels of broken rows prove nothing
+        estimate, slices = window.estimate, window.slices
     report = {
         **_report(window, looked, finding, scores, watch, performance),
         "estimate": document(estimate) if estimate else None,
@@ -179,7 +182,7 @@ def finish(
                 f"the reference of version {champion.number} was replaced meanwhile; look again"
             )
         work.checks.add_report({**report, "evidently_json": evidently}, html=html)
-        _keep(work, window, looked)
+        _keep(work, window, looked, finding)
         if finding is Finding.DRIFT:
             work.events.record(
                 "drift.detected",
@@ -190,6 +193,15 @@ def finish(
                 detail={"report": report_id, "drifted": list(drifted)},
             )
         model = work.models.by_id(window.model.id)
+        followed = incidents.follow(
+            work,
+            model,
+            champion,
+            seen,
+            window.known,
+            report_id=report_id,
+            rules=window.policy.faults,
+        )
         situation = decisions.gather(
             work,
             model,
@@ -205,13 +217,18 @@ def finish(
             ),
             estimated=estimate.accuracy if estimate and estimate.stands else None,
             yardstick=window.accepted[0] if window.accepted else None,
+            incidents=followed.holds,
         )
         decision_id, decision, _ = decisions.conclude(work, model, situation, report_id=report_id)
         work.models.checked(
             window.model.id,
             through=window.through[0],
             labels_through=window.through[1],
-            recheck_at=decision.defer_until if decision.trigger else None,
+            recheck_at=now
+            if followed.ended
+            else decision.defer_until
+            if decision.trigger
+            else None,
         )
         work.checks.complete(lease, report_id=report_id, decision_id=decision_id)
     return report_id, decision_id
@@ -222,11 +239,31 @@ def _moved_on(watch: Watch, window: Window) -> Watch:
     return watch if watch.n_rows else replace(watch, through=max(watch.through, window.through[0]))
 
 
-def _keep(work: UnitOfWork, window: Window, looked: Looked) -> None:
+def _left_by(window: Window, looked: Looked, finding: Finding, seen: Look) -> Watch:
+    """Return the watch as a report leaves it; behind broken rows it starts anew."""
+    level, looked_through = looked.look(window)
+    if finding is Finding.FAULT or window.is_broken:
+        left = [one for one in window.known.standing if one.place not in seen.mended]
+        ends = [seen.mended.get(one.place) or one.last_sequence for one in window.known.standing]
+        is_mended = finding is not Finding.FAULT and not any(one.first_sequence for one in left)
+        through = max(filter(None, ends)) if is_mended else looked.watch.through
+        return Watch(through=through, looked_through=through, level=level)
+    return after_look(
+        window.watch,
+        _moved_on(looked.watch, window),
+        level=level,
+        looked_through=looked_through,
+        drifted=finding is Finding.DRIFT,
+    )
+
+
+def _keep(work: UnitOfWork, window: Window, looked: Looked, finding: Finding) -> None:
     champion = window.champion
     if looked.profile is not None and champion.reference is not None:
         work.profiles.keep(champion.id, looked.profile, reference=champion.reference)
-    if looked.counts.blocks:
+    if finding is Finding.FAULT or window.is_broken:
+        work.profiles.clear_window(champion.id)
+    elif looked.counts.blocks:
         work.profiles.keep_window(champion.id, looked.counts)
 
 
@@ -304,3 +341,4 @@ def fail(work: UnitOfWork, lease: Lease, window: Window | None, error: Json) -> 
                 labels_through=window.through[1],
                 recheck_at=None,
             )
+            work.incidents.judged_refusals(window.model.id, window.known.refusals)

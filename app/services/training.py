@@ -19,13 +19,18 @@ from app.services.snapshots import Snapshot, add_dataset, evenly
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody who asks for a retrain says."""
+    """What somebody who asks for a retrain says.
+
+    Attributes:
+        is_forced: start in spite of incidents; their rows are not learned from all the same.
+    """
 
     reason: str
     start_from: str | None = None
     recipe: Mapping[str, Any] | None = None
     seed: int | None = None
     repeat_of: UUID | None = None
+    is_forced: bool = False
 
 
 def start(
@@ -96,6 +101,7 @@ def known_request(
             "recipe": dict(request.recipe) if request.recipe is not None else None,
             "seed": request.seed,
             "repeat_of": str(request.repeat_of) if request.repeat_of else None,
+            **({"force": True} if request.is_forced else {}),
         }
     )
     found = work.runs.by_key(model.id, key) if key else None

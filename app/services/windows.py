@@ -17,6 +17,7 @@ from app.domain.versions import ModelVersion
 from app.domain.windows import WindowCounts
 from app.services.batches import Columns
 from app.services.examples import rows_of
+from app.services.incidents import Known, known_before
 from app.services.ports import Artifacts, Dataset, Example, UnitOfWork
 
 AT_A_TIME: Final = 4096
@@ -48,6 +49,7 @@ class Window:
         slices: where its declared slices stood then.
         labelled: its answers labelled since, in the order of the labels, at most `LABELS_A_CHECK`.
         labelled_through: label number of the newest of them.
+        known: what is known of faults upstream.
     """
 
     model: MaintainedModel
@@ -78,6 +80,13 @@ class Window:
         rules = self.policy.performance
         error = rules.allowance_errors * standard_error(*self.accepted)
         return self.accepted[0] - rules.tolerance - error
+
+    known: Known = field(default_factory=Known)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether rows have come in broken since the last look that found all sound."""
+        return any(one.first_sequence for one in self.known.standing)
 
     @cached_property
     def reference(self) -> Sequence[Example]:
@@ -152,6 +161,9 @@ def load(
         limit=LABELS_A_CHECK,
     )
     began = watch.began_after if watch.stood else watch.looked_through
+    known = known_before(work, model.id, champion)
+    oldest = min(start, counts.first - 1) if counts.blocks else start
+    ends = [one.last_sequence for one in known.standing if one.last_sequence]
     return Window(
         model=model,
         policy=policy,
@@ -162,7 +174,7 @@ def load(
             model.id,
             version=champion.number,
             limit=min(policy.check.window_rows, policy.check.sample_rows),
-            after_sequence=min(start, counts.first - 1) if counts.blocks else start,
+            after_sequence=min([oldest, *ends]),
         ),
         counts=counts,
         start=start,
@@ -181,6 +193,7 @@ def load(
         slices=work.checks.slices(champion.id) if estimate else (),
         labelled=labelled,
         labelled_through=labelled_through,
+        known=known,
     )
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse
 
 from app.domain.errors import Fault, Invalid
-from app.services import decisions, drift, models, promotion, training
+from app.services import decisions, drift, incidents, models, promotion, training
 from app.services.clock import now
 from app.web.context import Approver, Operator, Work
 from app.web.guard import PageRoute
@@ -22,6 +22,8 @@ DONE: Final[Mapping[str, str]] = {
     "rollback": "Rolled back. The version that was in charge is quarantined.",
     "promote": "Promoted.",
     "cancel": "The run is being stopped.",
+    "acknowledge": "Acknowledged: the incident goes on blocking until it is resolved.",
+    "resolve": "Resolved; a check follows.",
 }
 """What a page says after an action."""
 
@@ -56,9 +58,10 @@ def retrain(
     reason: Reason = "",
     start_from: Annotated[Literal["champion", "base"], Form()] = "champion",
     nonce: Annotated[str, Form(max_length=100)] = "",
+    force: Annotated[bool, Form()] = False,
 ) -> RedirectResponse:
     """Start a training run; the same form sent twice starts one."""
-    asked = training.Request(_said(reason), start_from)
+    asked = training.Request(_said(reason), start_from, is_forced=force)
     key = f"page:{nonce}" if nonce else None
     decisions.retrain(work, visitor.actor, name, asked, key=key, now=now())
     return _done(name, "retrain")
@@ -71,6 +74,37 @@ def cancel(
     """Stop a run."""
     training.cancel(work, visitor.actor, name, run_id, reason=_said(reason))
     return _done(name, "cancel")
+
+
+@router.post("/incidents/{incident_id}/acknowledge")
+def acknowledge(
+    name: str, incident_id: UUID, visitor: Operator, work: Work, reason: Reason = ""
+) -> RedirectResponse:
+    """Say that somebody looks after an incident."""
+    incidents.acknowledge(work, visitor.actor, name, incident_id, reason=_said(reason))
+    return _done(name, "acknowledge")
+
+
+@router.post("/incidents/{incident_id}/resolve")
+def resolve(
+    name: str,
+    incident_id: UUID,
+    visitor: Operator,
+    work: Work,
+    reason: Reason = "",
+    is_genuine: Annotated[bool, Form()] = False,
+) -> RedirectResponse:
+    """End an incident."""
+    incidents.resolve(
+        work,
+        visitor.actor,
+        name,
+        incident_id,
+        reason=_said(reason),
+        is_genuine=is_genuine,
+        now=now(),
+    )
+    return _done(name, "resolve")
 
 
 @router.post("/pause")

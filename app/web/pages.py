@@ -113,7 +113,7 @@ def show_evidently(name: str, report_id: UUID, visitor: Reader, work: Work) -> R
 @router.get("/models/{name}/records/{kind}/{record_id}")
 def show_record(
     name: str,
-    kind: Literal["decisions", "reports", "runs"],
+    kind: Literal["decisions", "reports", "incidents", "runs"],
     record_id: UUID,
     visitor: Reader,
     work: Work,

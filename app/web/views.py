@@ -6,6 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.domain.identity import content_hash
+from app.domain.incidents import Incident
 from app.domain.models import MaintainedModel
 from app.domain.training import RunState, TrainingRun
 from app.domain.versions import ModelVersion, Transition, VersionState
@@ -46,7 +47,7 @@ def _row(work: UnitOfWork, model: MaintainedModel) -> Json:
         "performance": performance_of(report, champion),
         "run": progress_of(run),
         "watch": watch,
-        "state": state_of(model, champion, run, watch),
+        "state": state_of(model, champion, run, watch, work.incidents.standing(model.id)),
     }
 
 
@@ -77,10 +78,13 @@ def state_of(
     champion: ModelVersion | None,
     run: TrainingRun | None,
     watch: Mapping[str, Any],
+    incidents: Sequence[Incident] = (),
 ) -> str:
-    """Return in one word what is going on with a model."""
+    """Return in a word or two what is going on with a model."""
     if run is not None:
         return "training"
+    if incidents:
+        return "broken input"
     if model.is_paused:
         return "paused"
     if watch["is_checking"]:
@@ -132,6 +136,7 @@ def live(work: UnitOfWork, actor: Actor, name: str) -> tuple[Json | None, str]:
             [str(item["id"]) for item in (*reports, *decided)],
             list(work.observations.horizon(model.id)),
             [model.is_paused, model.policy_version],
+            [[str(one.id), one.state] for one in work.incidents.standing(model.id)],
         ]
     return progress_of(run), content_hash(told)[:16]
 
@@ -172,9 +177,11 @@ def story(
         listed = work.versions.listed(model.id, Page(_N_VERSIONS, cursors.get("versions")))
         runs = work.runs.listed(model.id, Page(_N_RUNS)).items
         performance = performance_of(newest, champion)
+        incidents = work.incidents.standing(model.id)
         return {
             "model": model,
-            "state": state_of(model, champion, run, watch),
+            "incidents": incidents,
+            "state": state_of(model, champion, run, watch, incidents),
             "champion": champion,
             "watch": watch,
             "performance": performance,
@@ -320,7 +327,7 @@ def _first_answered(move: Transition, reports: Sequence[Json]) -> int:
 
 
 def record(work: UnitOfWork, actor: Actor, name: str, kind: str, record_id: UUID) -> Json:
-    """Return a decision, report or run in full.
+    """Return a decision, report, incident or run in full.
 
     Raises:
         NotFound: this model has no such record.
@@ -331,6 +338,8 @@ def record(work: UnitOfWork, actor: Actor, name: str, kind: str, record_id: UUID
             found: Any = work.decisions.get(record_id, model.id)
         elif kind == "reports":
             found = work.checks.report(record_id, model.id)
+        elif kind == "incidents":
+            found = work.incidents.get(record_id, model.id)
         else:
             found = work.runs.get(record_id, model.id)
     whole: Json = document(found)

@@ -10,6 +10,7 @@ from app.services.documents import document
 NOTHING: Final = "–"
 
 FINDINGS: Final[Mapping[str, tuple[str, str]]] = {
+    "fault": ("Fault upstream", "bad"),
     "drift": ("Drift", "warn"),
     "no_drift": ("No drift", "good"),
     "insufficient_data": ("Too little data", "idle"),
@@ -38,6 +39,10 @@ TONES: Final[Mapping[str, str]] = {
     "checking": "busy",
     "paused": "warn",
     "waiting": "idle",
+    "broken input": "bad",
+    "open": "bad",
+    "acknowledged": "warn",
+    "resolved": "good",
 }
 """The tone in which a state is shown: good, busy, warn, bad or idle."""
 

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.commands import migrate
 from app.config import Settings
+from app.domain.faults import FaultKind, UpstreamFault
 from app.domain.identity import new_id
 from app.domain.models import Objective
 from app.domain.versions import ModelVersion, Origin, VersionState
@@ -157,6 +158,13 @@ def start_run(work, actor, model, reason="why"):
     decisions.retrain(work, actor, model.name, request, key=None, now=datetime.now(UTC))
 
 
+def open_incident(work, model, version):
+    report_id = add_report(work, model, version, last_sequence=1)
+    fault = UpstreamFault("<age>", FaultKind.MISSING, "it is <b>gone</b>", {"share": 1.0})
+    with work:
+        return work.incidents.open(model.id, version.id, fault, report_id=report_id)
+
+
 def state_of(work, model):
     with work:
         return work.models.by_id(model.id)
@@ -231,6 +239,42 @@ def test_a_form_does_what_it_says_and_leads_back(site, work, model):
     assert answer.status_code == 303
     assert state_of(work, model).is_paused
     assert "Paused" in site.get(answer.headers["location"]).text
+
+
+def test_a_page_says_what_is_broken_upstream_and_what_that_holds_up(site, work, actor, model):
+    version = add_version(work, model)
+    crown(work, actor, model, version.number)
+    incident = open_incident(work, model, version)
+    page = site.get(f"/models/{model.name}").text
+    assert "broken input" in page
+    assert "it is &lt;b&gt;gone&lt;/b&gt;" in page
+    assert "nothing is retrained by itself" in page
+    assert "broken input" in site.get("/").text
+    before = site.get(f"/models/{model.name}/live").json()["stamp"]
+
+    path = f"/models/{model.name}/incidents/{incident.id}"
+    site.post(f"{path}/acknowledge", data={"reason": "mine"}, headers=OURS)
+    assert "web page looks after it" in site.get(f"/models/{model.name}").text
+    assert before != site.get(f"/models/{model.name}/live").json()["stamp"]
+
+    form = {"reason": "they moved house", "is_genuine": "true"}
+    done = site.post(f"{path}/resolve", data=form, headers=OURS)
+    assert "Resolved" in site.get(done.headers["location"]).text
+    with work:
+        assert work.incidents.standing(model.id) == []
+        assert work.incidents.get(incident.id, model.id).is_genuine
+
+
+def test_a_run_in_spite_of_an_incident_must_be_asked_for_as_such(site, work, actor, model):
+    version = add_version(work, model)
+    crown(work, actor, model, version.number)
+    feed(work, actor, model, 4, right=0.5)
+    open_incident(work, model, version)
+    form = {"reason": "now", "start_from": "base"}
+    path = f"/models/{model.name}/retrain"
+    assert 'name="force" value="true" required' in site.get(f"/models/{model.name}").text
+    assert site.post(path, data=form, headers=OURS).status_code == 409
+    assert site.post(path, data={**form, "force": "true"}, headers=OURS).status_code == 303
 
 
 @pytest.mark.parametrize(

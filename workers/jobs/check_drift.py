@@ -15,6 +15,7 @@ from workers.detectors.evidently_report import build_report
 from workers.detectors.measure import measure_window
 from workers.jobs.context import current, kept_alive, now
 from workers.jobs.estimating import estimated, sliced
+from workers.jobs.faults import faults_of
 from workers.jobs.looking import look_at
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ def check_drift(check_id: str) -> None:
             )
             estimate = estimated(window, sight.reference, sight.sample, now=now())
             slices = sliced(window, sight.reference)
+            seen = faults_of(window, sight.reference, sight.sample)
             html, body = build_report(sight.reference, sight.sample, scores)
         except UpkeepError as error:
             log.warning("drift_check.failed", check_id=check_id, detail=str(error))
@@ -72,6 +74,7 @@ def check_drift(check_id: str) -> None:
                 html=html,
                 evidently=body,
                 now=now(),
+                seen=seen,
             )
         except StaleVerdict as error:  # its rows stay unchecked, so that they are looked at again
             drift.fail(work, lease, None, problem("stale-verdict", str(error)))

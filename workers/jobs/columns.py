@@ -173,7 +173,7 @@ def _values_of(values: NDArray[Any]) -> list[Any]:
 
 def _learned(window: Window, inputs: Inputs) -> list[dict[str, Any]]:
     """Return of each input the fields that the task type reads."""
-    names = [field.name for field in _read_fields(window)]
+    names = [field.name for field in read_fields(window)]
     return [{name: row[name] for name in names if name in row} for row in inputs]
 
 
@@ -182,7 +182,8 @@ def _asks_of_texts(window: Window) -> bool:
     return not window.policy.check.detectors.get("text", {}).keys() <= {"missing"}
 
 
-def _read_fields(window: Window) -> list[ContractField]:
+def read_fields(window: Window) -> list[ContractField]:
+    """Return the fields that the task type learns from."""
     contract = task_types.get(window.model.task_type).default_contract
     kinds = {field["type"] for field in contract}
     return [
@@ -202,7 +203,7 @@ def _input_columns(
 ) -> Columns:
     task_type = task_types.get(window.model.task_type)
     signals = task_type.signals(_learned(window, inputs), state, of_reference=of_reference)
-    read = [] if _asks_of_texts(window) else _read_fields(window)
+    read = [] if _asks_of_texts(window) else read_fields(window)
     read = [field for field in read if field.type is FieldType.TEXT]
     others = [field for field in window.model.contract.fields if field not in read]
     columns = {

@@ -23,6 +23,10 @@ COPY (SELECT sequence, coalesce(segment_id, 0), coalesce(place, 0),
       FROM observations
       WHERE model_id = %s AND version = %s AND sequence > %s
         AND (segment_id IS NOT NULL OR inputs IS NOT NULL)
+        AND NOT EXISTS (
+          SELECT 1 FROM incidents i WHERE i.model_id = observations.model_id
+            AND i.state = 'resolved' AND NOT i.is_genuine
+            AND observations.sequence BETWEEN i.first_sequence AND i.last_sequence)
       ORDER BY sequence LIMIT %s) TO STDOUT (FORMAT binary)
 """
 _FIELDS: Final = [

@@ -29,7 +29,12 @@ WITH newest AS (
              (SELECT max(p.sequence) FROM observations p WHERE p.model_id = m.id)) AS seen_at,
          (SELECT max(o.label_sequence) FROM observations o
            WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS label_sequence,
-         m.checked_through, m.checked_labels_through, m.created_at, m.recheck_at, p.document
+         m.checked_through, m.checked_labels_through, m.created_at, m.recheck_at, p.document,
+         (SELECT max(received_at) FROM (
+            SELECT q.received_at FROM quarantined_observations q
+            WHERE q.model_id = m.id AND q.sequence > m.refused_through LIMIT 1000) AS refused
+          HAVING count(*) >= least(1000, coalesce(
+            (p.document #>> '{faults,minimum_rows}')::int, 50))) AS refused_at
   FROM models m
   JOIN policies p ON p.model_id = m.id AND p.version = m.policy_version
   WHERE NOT m.is_paused
@@ -40,11 +45,11 @@ WITH newest AS (
                     AND r.state IN ('queued', 'running', 'trained'))
 ), stirred AS (
   SELECT n.*,
-         greatest(n.seen_at, (SELECT l.received_at FROM labels l
+         greatest(n.seen_at, n.refused_at, (SELECT l.received_at FROM labels l
                               WHERE l.sequence = n.label_sequence)) AS stirred_at
   FROM newest n
   WHERE n.sequence > n.checked_through OR n.label_sequence > n.checked_labels_through
-     OR n.recheck_at <= :now
+     OR n.recheck_at <= :now OR n.refused_at IS NOT NULL
 )
 SELECT m.id FROM models m JOIN stirred s ON s.id = m.id
 WHERE s.recheck_at <= :now OR s.stirred_at <= :now - make_interval(secs =>
@@ -72,6 +77,11 @@ SELECT
     WHERE o.model_id = m.id AND o.sequence > m.checked_through) AS n_unchecked_observations,
   (SELECT count(*) FROM observations o WHERE o.model_id = m.id
      AND o.label_sequence > m.checked_labels_through) AS n_unchecked_labels,
+  (SELECT count(*) FROM (SELECT 1 FROM quarantined_observations q
+     WHERE q.model_id = m.id AND q.sequence > m.refused_through LIMIT 1000) AS refused
+  ) AS n_unchecked_refusals,
+  (SELECT least(1000, coalesce((p.document #>> '{faults,minimum_rows}')::int, 50))
+   FROM policies p WHERE p.model_id = m.id AND p.version = m.policy_version) AS enough_refusals,
   m.last_checked_at,
   m.recheck_at,
   m.is_paused,
@@ -100,6 +110,8 @@ SELECT m.id, m.name, m.last_checked_at,
     WHERE t.model_id = m.id GROUP BY state) AS s) AS runs,
   (SELECT jsonb_object_agg(outcome, n) FROM (SELECT outcome, count(*) AS n FROM decisions d
     WHERE d.model_id = m.id GROUP BY outcome) AS s) AS decisions,
+  (SELECT jsonb_object_agg(kind, n) FROM (SELECT kind, count(*) AS n FROM incidents i
+    WHERE i.model_id = m.id AND i.state <> 'resolved' GROUP BY kind) AS s) AS incidents,
   (SELECT extract(epoch FROM t.finished_at - t.started_at)::float FROM training_runs t
     WHERE t.model_id = m.id AND t.finished_at IS NOT NULL AND t.started_at IS NOT NULL
     ORDER BY t.id DESC LIMIT 1) AS run_seconds,
@@ -264,6 +276,9 @@ class PostgresModels:
             )
         )
 
+    def look_again(self, model_id: UUID, at: datetime) -> None:
+        self._set(model_id, recheck_at=at)
+
     def scheduled(self, model_id: UUID, at: datetime) -> None:
         self._set(model_id, last_scheduled_at=at)
 
@@ -275,6 +290,7 @@ class PostgresModels:
         row = dict(self._session.execute(_WATCH, {"model_id": model_id}).one()._mapping)
         busy = row["is_checking"] or row["is_training"] or row["is_importing"]
         unchecked = row["n_unchecked_observations"] or row["n_unchecked_labels"]
+        unchecked = unchecked or row["n_unchecked_refusals"] >= row.pop("enough_refusals")
         unchecked = unchecked or row["recheck_at"] is not None
         waits = bool(unchecked) and not row["is_paused"]
         return {**row, "is_settled": not busy and not waits}

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments, violations, writing
 from app.adapters.postgres.column_reads import columns_of
+from app.adapters.postgres.incidents import is_sound
 from app.adapters.postgres.label_lags import waits_of
 from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import ForgottenRow, LabelRow, ObservationRow, QuarantinedRow
@@ -206,10 +207,16 @@ class PostgresObservations:
     def newest(
         self, model_id: UUID, *, version: int, limit: int, after_sequence: int = 0
     ) -> Sequence[Observation]:
-        """Return the newest rows that a version answered, oldest first."""
+        """Return the newest rows that a version answered, oldest first.
+
+        Rows that came in broken are left out once their incident is resolved.
+        """
         rows = self._session.execute(
             select(*_THIN)
-            .where(*_answered(model_id, version, after_sequence))
+            .where(
+                *_answered(model_id, version, after_sequence),
+                is_sound(self._session, model_id, while_standing=True),
+            )
             .order_by(ObservationRow.sequence.desc())
             .limit(limit)
         ).all()[::-1]
@@ -221,7 +228,8 @@ class PostgresObservations:
     ) -> tuple[Sequence[Example], int]:
         """Return the rows labelled in a stretch of label numbers, in order of arrival.
 
-        Also how many more there were whose inputs are forgotten.
+        Rows that came in broken are left out. Also how many more there were whose inputs are
+        forgotten.
         """
         rows = self._session.execute(
             select(*_THIN)
@@ -229,6 +237,7 @@ class PostgresObservations:
                 ObservationRow.model_id == model_id,
                 ObservationRow.label_sequence > after_label,
                 ObservationRow.label_sequence <= through_label,
+                is_sound(self._session, model_id, while_standing=False),
             )
             .order_by(ObservationRow.sequence)
         ).all()
@@ -245,7 +254,7 @@ class PostgresObservations:
     ) -> tuple[Sequence[Observation], int]:
         """Return answers of a version in the order in which their labels came, and how far it read.
 
-        Rows whose inputs were dropped are left out.
+        Rows whose inputs were dropped, or came in broken, are left out.
         """
         rows = self._session.execute(
             select(*_THIN, ObservationRow.label_sequence)
@@ -254,6 +263,7 @@ class PostgresObservations:
                 ObservationRow.version == version,
                 ObservationRow.label_sequence > after_label,
                 ObservationRow.prediction.is_not(None),
+                is_sound(self._session, model_id, while_standing=False),
             )
             .order_by(ObservationRow.label_sequence)
             .limit(limit)
@@ -302,7 +312,10 @@ class PostgresObservations:
         return self._count(*answered, ObservationRow.label_sequence.is_not(None))
 
     def correctness(self, model_id: UUID, *, version: int) -> Sequence[bool]:
-        """Return whether each labelled answer of a version was right, in order of arrival."""
+        """Return whether each labelled answer of a version was right, in order of arrival.
+
+        Answers to rows that came in broken are left out once their incident is resolved.
+        """
         return [
             bool(right)
             for right in self._session.scalars(
@@ -312,6 +325,7 @@ class PostgresObservations:
                     ObservationRow.version == version,
                     ObservationRow.label_sequence.is_not(None),
                     ObservationRow.prediction.is_not(None),
+                    is_sound(self._session, model_id, while_standing=True),
                 )
                 .order_by(ObservationRow.sequence)
             )
@@ -327,11 +341,12 @@ class PostgresObservations:
         return row[0] or 0, row[1] or 0
 
     def n_labelled(self, model_id: UUID, *, after_label: int) -> int:
-        """Return how many rows were labelled after one; those whose inputs are known."""
+        """Return how many sound rows were labelled after one; those whose inputs are known."""
         return self._count(
             ObservationRow.model_id == model_id,
             ObservationRow.label_sequence > after_label,
             *self._known(model_id),
+            is_sound(self._session, model_id, while_standing=False),
         )
 
     def n_forgotten(self, model_id: UUID, *, version: int, limit: int) -> int:
@@ -371,6 +386,7 @@ class PostgresObservations:
             ObservationRow.model_id == model_id,
             ObservationRow.label_sequence.is_not(None),
             *self._known(model_id),
+            is_sound(self._session, model_id, while_standing=False),
         )
         return self._session.scalar(query) or 0
 

@@ -39,6 +39,10 @@ class PostgresProfiles:
             .values(version_id=version_id, **values)
             .on_conflict_do_update(index_elements=["version_id"], set_=values)
         )
+        self.clear_window(version_id)
+
+    def clear_window(self, version_id: UUID) -> None:
+        """Forget what a version saw."""
         self._session.execute(delete(WindowBlockRow).where(WindowBlockRow.version_id == version_id))
 
     def described(self, version_id: UUID) -> Json | None:

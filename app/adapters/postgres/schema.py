@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app.domain.incidents import IncidentState
 from app.domain.training import RunState
 from app.domain.versions import VersionState
 
@@ -39,7 +40,7 @@ NAMING = {
 Json = dict[str, Any]
 
 
-def _one_of(column: str, states: type[RunState | VersionState]) -> CheckConstraint:
+def _one_of(column: str, states: type[RunState | VersionState | IncidentState]) -> CheckConstraint:
     known = ", ".join(f"'{state}'" for state in states)
     return CheckConstraint(f"{column} IN ({known})", name=f"{column}_known")
 
@@ -107,6 +108,8 @@ class ModelRow(Row):
     last_checked_at: Mapped[datetime | None]
     last_scheduled_at: Mapped[datetime | None]
     recheck_at: Mapped[datetime | None]
+    refused_through: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    accepted_through: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class PrivacySecretRow(Row):
@@ -406,6 +409,43 @@ class WindowBlockRow(Row):
     first_at: Mapped[int] = mapped_column(BigInteger)
     last_at: Mapped[int] = mapped_column(BigInteger)
     body: Mapped[bytes]
+
+
+class IncidentRow(Row):
+    """A fault upstream; its rows, between the two arrival numbers, are not learned from."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        Index(
+            "uq_incidents_standing",
+            "model_id",
+            "field",
+            "kind",
+            unique=True,
+            postgresql_where=text("state IN ('open', 'acknowledged')"),
+        ),
+        Index(None, "model_id", "id"),
+        _one_of("state", IncidentState),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"))
+    report_id: Mapped[UUID | None] = mapped_column(ForeignKey("drift_reports.id"))
+    field: Mapped[str]
+    kind: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str]
+    numbers: Mapped[Json]
+    first_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    last_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    acknowledged_at: Mapped[datetime | None]
+    acknowledged_by: Mapped[str | None]
+    resolved_at: Mapped[datetime | None]
+    resolved_by: Mapped[str | None]
+    resolution: Mapped[str | None]
+    is_genuine: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
 
 
 class DecisionRow(Row):

@@ -12,6 +12,7 @@ from app.adapters.postgres.datasets import PostgresDatasets
 from app.adapters.postgres.decisions import PostgresDecisions
 from app.adapters.postgres.drift import PostgresChecks
 from app.adapters.postgres.fleet import PostgresOutbox, PostgresPlugins
+from app.adapters.postgres.incidents import PostgresIncidents
 from app.adapters.postgres.keys import PostgresKeys
 from app.adapters.postgres.models import PostgresModels
 from app.adapters.postgres.observations import PostgresObservations
@@ -46,6 +47,7 @@ class PostgresUnitOfWork:
     retention: PostgresRetention
     checks: PostgresChecks
     profiles: PostgresProfiles
+    incidents: PostgresIncidents
     decisions: PostgresDecisions
     runs: PostgresRuns
     versions: PostgresVersions
@@ -67,6 +69,7 @@ class PostgresUnitOfWork:
         self.retention = PostgresRetention(session)
         self.checks = PostgresChecks(session)
         self.profiles = PostgresProfiles(session)
+        self.incidents = PostgresIncidents(session)
         self.decisions = PostgresDecisions(session)
         self.runs = PostgresRuns(session)
         self.versions = PostgresVersions(session)

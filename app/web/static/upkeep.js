@@ -8,7 +8,7 @@
   let refreshedAt = Date.now();
 
   function isInUse(section) {
-    const open = section.id === "actions" && section.querySelector("details[open]");
+    const open = section.querySelector("details[open] form");
     const chosen = getSelection();
     const isSelected = !chosen.isCollapsed && section.contains(chosen.anchorNode);
     return section.contains(document.activeElement) || open || isSelected;

@@ -145,6 +145,12 @@ TABLE = {
         "performance",
         "paused",
     ),
+    "broken upstream": (
+        replace(CALM, performance=FALLEN, incidents=("incident 7 (missing, age) stands",)),
+        Outcome.DEFER,
+        "performance",
+        "incident 7 (missing, age) stands",
+    ),
     "a run is in flight": (
         replace(CALM, performance=FALLEN, run_in_flight=uuid4()),
         Outcome.DEFER,
@@ -214,6 +220,14 @@ def test_a_persons_request_passes_pause_and_cool_down_but_not_a_run_in_flight():
     assert decide(asked, [signal], POLICY).outcome is Outcome.RETRAIN
     busy = replace(asked, run_in_flight=uuid4())
     assert decide(busy, [signal], POLICY).outcome is Outcome.DEFER
+
+
+def test_a_persons_request_meets_what_is_broken_upstream_unless_it_is_forced():
+    asked = replace(CALM, request="I say so", incidents=("incident 7 stands",))
+    signal = triggers.get("manual").read(asked, POLICY, {})
+
+    assert decide(asked, [signal], POLICY).outcome is Outcome.DEFER
+    assert decide(replace(asked, is_forced=True), [signal], POLICY).outcome is Outcome.RETRAIN
 
 
 def test_without_triggers_nothing_is_done_and_the_reason_says_so():

@@ -1,15 +1,16 @@
-"""Both state machines, edge by edge: what is in the table moves, everything else is refused."""
+"""All state machines, edge by edge: what is in the table moves, everything else is refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain import training, versions
+from app.domain import incidents, training, versions
 from app.domain.errors import Conflict, IllegalTransition
 from app.domain.states import after
 
 MACHINES = {
     "training run": (training.TRANSITIONS, training.RunState, training.RunEvent),
+    "incident": (incidents.TRANSITIONS, incidents.IncidentState, incidents.IncidentEvent),
     "model version": (versions.TRANSITIONS, versions.VersionState, versions.VersionEvent),
 }
 TRIPLES = [

@@ -86,6 +86,7 @@ def test_a_schedule_must_come_due_some_day(cron, is_valid):
 def test_the_schema_says_what_a_policy_may_hold():
     assert set(policy_schema()["properties"]) == {
         "check",
+        "faults",
         "performance",
         "retrain",
         "retention",

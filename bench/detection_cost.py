@@ -61,7 +61,7 @@ def _ours(reference: Table, current: Table) -> Callable[[], object]:
             numbers = sequences[rows]
             part = {name: values[rows] for name, values in table.items()}
             codes = fitted.layout.codes(part, len(numbers))
-            bettor = bettor.seen(codes, through=int(numbers[-1]))
+            bettor = bettor.seen(codes, numbers, through=int(numbers[-1]))
             counts = counts.with_rows(fitted.layout, codes, sequences=numbers, observed_at=numbers)
         counted = Counted(fitted, Seen.of(counts, fitted.layout))
         scores = measure_window(before, sample, DEFAULTS, fdr=FDR, seed=0, counted=counted)

@@ -132,6 +132,7 @@ class Watch:
             found; None while none stands.
         tolerance: distance from the reference that the bets are charged for, calibrated on the
             reference itself.
+        season: the bets hold each row against the reference rows of its own.
         n_unlooked: rows that came since window tests were last entitled to a finding.
     """
 
@@ -148,6 +149,7 @@ class Watch:
     stood: bool = False
     began_after: int | None = None
     tolerance: float = 0.0
+    season: str = "none"
     n_unlooked: int = 0
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from app.domain.seasons import Season
+
 Share = Annotated[float, Ge(0.0), Le(1.0)]
 Seconds = Annotated[float, Ge(0.0)]
 Count = Annotated[int, Ge(1)]
@@ -32,6 +34,9 @@ class CheckPolicy:
         false_alarm_rows: at most one false alarm of drift in so many rows on average, whatever the
             rhythm of checks; half of it belongs to the tests of windows (a report's own rate is
             at most its fresh rows over twice this), half to the e-detectors that see every row.
+        season: what a window's rows are compared within (UTC): with reference rows of the same
+            hour, weekday or hour of the week, in the proportions of the window. Needs a reference
+            whose rows tell their time; where a season has too few, reports say what was taken.
         detectors: by kind of signal, with their options (each has a tolerated effect: a smaller
             shift is no drift however many rows show it); Evidently's are named
             "evidently:<stat test>".
@@ -45,6 +50,7 @@ class CheckPolicy:
     minimum_rows: Count = 50
     fdr: Annotated[float, Gt(0.0), Lt(1.0)] = 0.05
     false_alarm_rows: Annotated[float, Ge(100.0)] = 10_000.0
+    season: Season = "none"
     detectors: dict[str, Named] = field(
         default_factory=lambda: {
             "numeric": {"calibrated": {}},

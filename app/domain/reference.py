@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.profiles import CategoryBins, Codes, Column, Counts, Layout, bins_of
+from app.domain.seasons import UNKNOWN
 from app.domain.sequential import Wealth, bets_against, wager
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAXIMUM_ROWS: Final = 5000
 TOLERANCES: Final = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 _LOWEST_LIMIT: Final = 200.0
@@ -41,6 +42,8 @@ class ReferenceProfile:
         codes: (c, k) the bins of at most `MAXIMUM_ROWS` of them, spread evenly, in their order:
             how the columns go together is read from these.
         n_rows: how many rows were counted.
+        times: (k,) when the rows of `codes` were observed, microseconds since 1970; `UNKNOWN`
+            where nobody said.
         known_peaks: `peaks`, where they were worked out before.
     """
 
@@ -48,16 +51,32 @@ class ReferenceProfile:
     counts: Counts
     codes: Codes
     n_rows: int
+    times: NDArray[np.int64]
     known_peaks: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, table: Mapping[str, NDArray[Any]]) -> Self:
-        """Fit a reference: name to (n,) float, or (n,) object for categories."""
+    def of(
+        cls, table: Mapping[str, NDArray[Any]], *, times: NDArray[np.int64] | None = None
+    ) -> Self:
+        """Fit a reference: name to (n,) float, or (n,) object for categories.
+
+        Args:
+            table: its columns.
+            times: (n,) when its rows were observed, as `times` of the profile.
+        """
         layout = Layout.of(table)
         n_rows = max((len(values) for values in table.values()), default=0)
         codes = layout.codes(table, n_rows)
         stride = max(1, -(-n_rows // MAXIMUM_ROWS))
-        return cls(layout, layout.count(codes), codes[:, ::stride], n_rows)
+        known = np.full(n_rows, UNKNOWN) if times is None else times
+        return cls(layout, layout.count(codes), codes[:, ::stride], n_rows, known[::stride])
+
+    def of_rows(self, rows: NDArray[np.int64]) -> "ReferenceProfile":
+        """Return the profile of some of the rows that `codes` has, by place."""
+        codes = self.codes[:, rows]
+        return ReferenceProfile(
+            self.layout, self.layout.count(codes), codes, len(rows), self.times[rows]
+        )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -110,7 +129,7 @@ class ReferenceProfile:
             if isinstance(column.bins, CategoryBins)
             for fingerprint in sorted(column.bins.rare)
         ]
-        return packed(codes=self.codes, rare=np.array(rare, dtype=np.uint32))
+        return packed(codes=self.codes, times=self.times, rare=np.array(rare, dtype=np.uint32))
 
     @classmethod
     def read(cls, document: Mapping[str, Any], arrays: bytes) -> Self | None:
@@ -129,6 +148,7 @@ class ReferenceProfile:
             counts=counts,
             codes=kept["codes"],
             n_rows=document["n_rows"],
+            times=kept["times"],
             known_peaks=tuple(document["peaks"]),
         )
 

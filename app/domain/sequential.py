@@ -199,12 +199,32 @@ def wager(bets: Bets, wealth: Wealth, blocks: Counts) -> tuple[Wealth, NDArray[n
     Returns:
         The wealth afterwards, and the model-level value after each block (blocks,).
     """
-    growth = np.exp(np.clip(blocks.astype(np.float64) @ bets.log_factors, -230.0, 230.0))
-    n_rows = blocks[0].sum(axis=1) if len(blocks) else np.empty(0, dtype=np.int64)
+    return wager_by_season([(bets, blocks)], wealth)
+
+
+def wager_by_season(
+    played: Sequence[tuple[Bets, Counts]], wealth: Wealth
+) -> tuple[Wealth, NDArray[np.float64]]:
+    """Let bets run over blocks whose rows are each held against their own season's reference.
+
+    Args:
+        played: for each season its bets, of equal weights in all, and its rows in the blocks.
+        wealth: where the bets stood before these rows.
+
+    Returns:
+        As `wager`.
+    """
+    weights = played[0][0].weights
+    logs = sum(blocks.astype(np.float64) @ bets.log_factors for bets, blocks in played)
+    growth = np.exp(np.clip(logs, -230.0, 230.0))
+    n_blocks = played[0][1].shape[1]
+    n_rows = np.zeros(n_blocks, dtype=np.int64)
+    for _, blocks in played:
+        n_rows += blocks[0].sum(axis=1)
     values = wealth.values
-    levels = np.empty(len(n_rows))
+    levels = np.empty(n_blocks)
     for index, n in enumerate(n_rows):
         values = np.minimum((values + n) * growth[:, index], CEILING)
-        levels[index] = np.vdot(bets.weights, values)
-    peak = max(wealth.peak, float(levels.max())) if len(levels) else wealth.peak
+        levels[index] = np.vdot(weights, values)
+    peak = max(wealth.peak, float(levels.max())) if n_blocks else wealth.peak
     return Wealth(values, wealth.n_rows + int(n_rows.sum()), peak), levels

@@ -150,6 +150,11 @@ class WindowCounts:
         none = np.empty((len(layout.columns), 0), dtype=np.uint8)
         return np.concatenate([none, *(block.codes for block in self.blocks)], axis=1)
 
+    def times(self) -> NDArray[np.int64]:
+        """Return when the rows that bins are kept of were observed, (k,)."""
+        none = np.empty(0, dtype=np.int64)
+        return np.concatenate([none, *(block.times for block in self.blocks)])
+
     def with_rows(
         self,
         layout: Layout,

@@ -286,6 +286,7 @@ def _report(
             "n_forgotten": window.n_forgotten,
             "arrived_through": window.through[0],
             "labels_through": window.through[1],
+            **({"season": looked.season} if looked.season else {}),
         },
         "n_reference": window.n_reference,
         "scores": document(list(scores)),

@@ -18,7 +18,7 @@ from app.domain.windows import WindowCounts
 from app.services.batches import Columns
 from app.services.examples import rows_of
 from app.services.incidents import Known, known_before
-from app.services.ports import Artifacts, Dataset, Example, UnitOfWork
+from app.services.ports import Artifacts, Dataset, Example, Json, UnitOfWork
 
 AT_A_TIME: Final = 4096
 """Rows read from Postgres at once."""
@@ -113,12 +113,14 @@ class Looked:
         counts: the window with them.
         n_read: how many were read.
         profile: of the reference, where it was fitted by this check.
+        season: what the window was compared with by season; None where the policy names none.
     """
 
     watch: Watch
     counts: WindowCounts
     n_read: int = 0
     profile: ReferenceProfile | None = None
+    season: Json | None = None
 
     def look(self, window: Window) -> tuple[float, int]:
         """Return the false discovery rate the tests may have, and what the last look reached."""

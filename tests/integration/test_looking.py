@@ -1,5 +1,8 @@
 """A check reads what is new, once, and keeps what it counted with its report."""
 
+from datetime import timedelta
+from itertools import cycle
+
 import numpy as np
 import pytest
 
@@ -175,6 +178,33 @@ def test_confidence_of_rows_without_scores_is_read_from_the_sample_alone(
     assert guessing.n_asked == before + 500 + 100  # the reference, and the sample
     assert report["window"]["n_sampled"] == 100
     assert (rows_read["confidence"], rows_read["n_words"]) == (100, 600)
+
+
+def test_a_window_is_compared_within_its_season_and_says_what_fell_back(
+    work, model, artifacts, guessing
+):
+    noon = now().replace(hour=12, minute=0) - timedelta(days=3)
+    reference = [
+        {"inputs": row["inputs"], "label": LABELS[0], "at": (noon + at).isoformat()}
+        for row, at in zip(texts(0, 500), cycle([timedelta(0), timedelta(hours=6)]), strict=False)
+    ]
+    stored = upload(work, artifacts, model, reference, "reference")
+    version = add_version(work, model, reference=stored)
+    with work:
+        work.versions.advance(version, VersionEvent.FORCED, actor="tester", reason="a test")
+        work.models.set_policy(model.id, {"check": {"season": "hour_of_day"}}, actor="tester")
+    at_noon = (noon + timedelta(days=1)).isoformat()
+    at_nine = (noon + timedelta(days=1, hours=9)).isoformat()
+    rows = [{**row, "at": at_noon} for row in texts(0, 300)]
+    feed(work, model, [*rows, {**texts(300, 301)[0], "at": at_nine}], labelled=False)
+    report = checked(work, model, artifacts)
+
+    season = report["window"]["season"]
+    assert season["fell_back"] == {"21:00": "whole reference"}
+    assert 250 <= season["n_reference"] <= 256
+    n_reference = {s["feature"]: s["n_reference"] for s in report["scores"]}
+    assert n_reference["n_words"] == season["n_reference"]
+    assert (report["watch"]["season"], report["watch"]["n_rows"]) == ("hour_of_day", 301)
 
 
 def test_a_profile_is_shown_once_a_check_has_fitted_it(api, work, model, artifacts, champion):

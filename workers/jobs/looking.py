@@ -1,11 +1,17 @@
 """What a check looks at: the newest rows as they are, and every row that is new as counts."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.observations import microseconds
 from app.domain.profiles import UNREAD, Codes
+from app.domain.seasons import UNKNOWN, Pools, matched
 from app.services.batches import Columns as StoredRows
 from app.services.ports import UnitOfWork
 from app.services.windows import Looked, Window, emptied, unread
@@ -47,12 +53,17 @@ def look_at(work: UnitOfWork, window: Window) -> Sight:
     if is_new:
         window = emptied(work, window)
     counts = window.counts
-    bettor = Bettor.of(fitted, window.watch, false_alarm_rows=window.policy.check.false_alarm_rows)
+    rules = window.policy.check
+    bettor = Bettor.of(
+        fitted, window.watch, false_alarm_rows=rules.false_alarm_rows, season=rules.season
+    )
     for rows in unread(work, window):
         codes = _codes(window, fitted, rows, sample)
         fresh = rows.sequences > window.watch.through
         if fresh.any():
-            bettor = bettor.seen(codes[:, fresh], through=int(rows.sequences[-1]))
+            bettor = bettor.seen(
+                codes[:, fresh], rows.observed_at[fresh], through=int(rows.sequences[-1])
+            )
         fresh = rows.sequences > counts.through
         counts = counts.with_rows(
             fitted.layout,
@@ -60,8 +71,13 @@ def look_at(work: UnitOfWork, window: Window) -> Sight:
             sequences=rows.sequences[fresh],
             observed_at=rows.observed_at[fresh],
         )
-    looked = Looked(bettor.watch(), counts, bettor.n_new, fitted.profile if is_new else None)
-    return Sight(reference, sample, Counted(fitted, Seen.of(counts, fitted.layout)), looked)
+    seen, compared, season = Seen.of(counts, fitted.layout), fitted, None
+    if rules.season != "none":
+        match = matched(Pools(rules.season, fitted.profile.times), counts.times())
+        compared, season = fitted.matched(match), match.document(rules.season)
+    profile = fitted.profile if is_new else None
+    looked = Looked(bettor.watch(), counts, bettor.n_new, profile, season)
+    return Sight(reference, sample, Counted(compared, seen), looked)
 
 
 def _fit(window: Window, reference: Columns) -> tuple[FittedReference, bool]:
@@ -73,11 +89,17 @@ def _fit(window: Window, reference: Columns) -> tuple[FittedReference, bool]:
     kept = window.profile if window.profile and window.profile.names == tuple(table) else None
     key = (window.champion.id, window.champion.reference)
     if key not in _fitted or kept is None:
-        _fitted[key] = FittedReference(kept) if kept else FittedReference.of(table)
+        _fitted[key] = FittedReference(kept) if kept else _fitted_to(window, table)
         while len(_fitted) > _KEPT:
             _fitted.popitem(last=False)
     _fitted.move_to_end(key)
     return _fitted[key], kept is None
+
+
+def _fitted_to(window: Window, table: Mapping[str, NDArray[Any]]) -> FittedReference:
+    times = [row.observed_at for row in window.reference]
+    known = np.array([UNKNOWN if at is None else microseconds(at) for at in times], dtype=np.int64)
+    return FittedReference.of(table, times=known)
 
 
 def _codes(window: Window, fitted: FittedReference, rows: StoredRows, sample: Columns) -> Codes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.domain.drift import benjamini_hochberg
 from app.domain.profiles import Codes, Counts, Layout
 from app.domain.reference import ReferenceProfile
+from app.domain.seasons import Match, Season
 from app.domain.sequential import Bets, bets_against
 from app.domain.windows import WindowCounts
 from workers.statistics.dependence import Moments, blame, read_pairs, score_table
@@ -24,6 +25,7 @@ from workers.statistics.marginals import (
     cauchy_combination,
     read_columns,
 )
+from workers.statistics.seasonal import SeasonalBets, seasonal_bets
 
 _KEPT: Final = 8
 _fitted: OrderedDict[tuple[tuple[str, int], ...], tuple[tuple[Any, ...], "FittedReference"]] = (
@@ -60,9 +62,15 @@ class FittedReference:
     profile: ReferenceProfile
 
     @classmethod
-    def of(cls, columns: Mapping[str, NDArray[Any]]) -> Self:
-        """Fit a reference: name to (n,) float, or (n,) object for categories."""
-        return cls(ReferenceProfile.of(columns))
+    def of(
+        cls, columns: Mapping[str, NDArray[Any]], *, times: NDArray[np.int64] | None = None
+    ) -> Self:
+        """Fit a reference, as `ReferenceProfile.of` does."""
+        return cls(ReferenceProfile.of(columns, times=times))
+
+    def matched(self, match: Match) -> "FittedReference":
+        """Return the reference as a window's seasons would have it."""
+        return FittedReference(self.profile.of_rows(match.rows))
 
     @property
     def layout(self) -> Layout:
@@ -98,6 +106,16 @@ class FittedReference:
 
     @cached_property
     def _bets(self) -> dict[float, tuple[Bets, float]]:
+        return {}
+
+    def seasonal_bets(self, kind: Season, *, limit: float) -> SeasonalBets:
+        """Return what is wagered against the seasons of this reference."""
+        if (kind, limit) not in self._seasonal:
+            self._seasonal[kind, limit] = seasonal_bets(self.profile, kind, limit=limit)
+        return self._seasonal[kind, limit]
+
+    @cached_property
+    def _seasonal(self) -> dict[tuple[Season, float], SeasonalBets]:
         return {}
 
     def part(self, names: Sequence[str]) -> "FittedReference":

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from app.domain.drift import Watch
 from app.domain.profiles import Codes
+from app.domain.seasons import UNKNOWN, Season
 from app.domain.sequential import Bets, Wealth, wager
 from workers.statistics.profile import FittedReference, fitted_to
+from workers.statistics.seasonal import SeasonalBets
 
 Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 KINDS: Final = ("numeric", "categorical")
@@ -36,16 +38,24 @@ class Bettor:
     """
 
     fitted: FittedReference
-    bets: Bets
+    bets: Bets | SeasonalBets
     wealth: Wealth
     last: Watch
     limit: float
     tolerance: float
     through: int
+    season: Season
     n_new: int = 0
 
     @classmethod
-    def of(cls, fitted: FittedReference, last: Watch, *, false_alarm_rows: float) -> Self:
+    def of(
+        cls,
+        fitted: FittedReference,
+        last: Watch,
+        *,
+        false_alarm_rows: float,
+        season: Season = "none",
+    ) -> Self:
         """Go on from where the watch stood; anew after an alarm, or if the columns changed.
 
         Args:
@@ -53,28 +63,42 @@ class Bettor:
             last: where the watch stood.
             false_alarm_rows: at most one false alarm in so many rows, half of which the tests of
                 windows have: the limit is twice as high.
+            season: each row is held against the reference rows of its own.
         """
         limit = 2 * false_alarm_rows
-        bets, tolerance = fitted.bets(limit=limit)
+        bets: Bets | SeasonalBets
+        if season == "none":
+            bets, tolerance = fitted.bets(limit=limit)
+        else:
+            bets = fitted.seasonal_bets(season, limit=limit)
+            tolerance = bets.tolerance
         is_fresh = last.alarmed_at is not None and last.alarmed_at == last.through
-        goes_on = list(last.columns) == _shown_names(fitted) and last.limit == limit
+        goes_on = (
+            list(last.columns) == _shown_names(fitted)
+            and last.limit == limit
+            and last.season == season
+        )
         wealth = (
             Wealth(np.array(last.values), last.n_rows)
             if goes_on and not is_fresh
-            else Wealth.of(bets)
+            else Wealth(np.zeros(bets.weights.shape))
         )
-        return cls(fitted, bets, wealth, last, limit, tolerance, last.through)
+        return cls(fitted, bets, wealth, last, limit, tolerance, last.through, season)
 
-    def seen(self, codes: Codes, *, through: int) -> "Bettor":
+    def seen(self, codes: Codes, times: NDArray[np.int64], *, through: int) -> "Bettor":
         """Return the bettor after more rows.
 
         Args:
             codes: (c, n) the bins of the rows, in order of arrival.
+            times: (n,) when they were observed, microseconds since 1970.
             through: arrival number of the last.
         """
         if not codes.shape[1]:
             return self
-        wealth, _ = wager(self.bets, self.wealth, self.fitted.layout.steps(codes))
+        if isinstance(self.bets, SeasonalBets):
+            wealth = self.bets.play(self.wealth, codes, times)
+        else:
+            wealth, _ = wager(self.bets, self.wealth, self.fitted.layout.steps(codes))
         n_new = self.n_new + codes.shape[1]
         return replace(self, wealth=wealth, through=through, n_new=n_new)
 
@@ -99,6 +123,7 @@ class Bettor:
             leading={names[index]: float(by_column[index]) for index in first},
             alarmed_at=self.through if is_alarm else self.last.alarmed_at,
             tolerance=self.tolerance,
+            season=self.season,
             n_unlooked=n_unlooked,
         )
 
@@ -131,4 +156,5 @@ def watch_window(
     fitted = fitted_to(table)
     shown = {key: values for key, values in table_of(current).items() if key in table}
     bettor = Bettor.of(fitted, last, false_alarm_rows=false_alarm_rows)
-    return bettor.seen(fitted.seen(shown).codes[:, -n_new:], through=sequences[-1]).watch()
+    codes = fitted.seen(shown).codes[:, -n_new:]
+    return bettor.seen(codes, np.full(n_new, UNKNOWN), through=sequences[-1]).watch()

@@ -82,6 +82,7 @@ def start(**_: Any) -> None:
             heartbeat_seconds=settings.heartbeat_seconds,
             threads=settings.threads,
             is_stopping=_stopping,
+            count_lost=lambda part: metrics.lost_parts.labels(part).inc(),
         )
     )
     settings.work_directory().mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,9 @@ job_seconds = Histogram(
     buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
 )
 jobs = Counter("upkeep_jobs", "Jobs done by a worker.", ["job", "outcome"])
+lost_parts = Counter(
+    "upkeep_report_parts_lost", "Parts of drift reports left out as making them failed.", ["part"]
+)
 
 ALIVE_SECONDS = 20.0
 _ANEW = (

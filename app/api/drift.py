@@ -7,7 +7,14 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.context import Operator, Paged, Reader, Work, answer, listing
-from app.api.schemas import AlarmsAnswer, CheckAnswer, DecisionAnswer, Listing, ReportAnswer
+from app.api.schemas import (
+    AlarmsAnswer,
+    CheckAnswer,
+    DecisionAnswer,
+    Listing,
+    MovedAnswer,
+    ReportAnswer,
+)
 from app.services import alarms, drift
 from app.services.ports import Json
 
@@ -78,6 +85,15 @@ def get_report_json(name: str, report_id: UUID, actor: Reader, work: Work) -> JS
     with work:
         model = work.models.get(name, actor.project_id)
         return answer(work.checks.report_json(report_id, model.id))
+
+
+@router.get("/reports/{report_id}/moved", response_model=MovedAnswer)
+def get_report_moved(name: str, report_id: UUID, actor: Reader, work: Work) -> JSONResponse:
+    """Return what moved: histograms of what drifted, the strangest rows, the classes concerned."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        work.checks.report(report_id, model.id)
+        return answer(work.checks.report_moved(report_id, model.id))
 
 
 @router.get("/alarms", response_model=AlarmsAnswer)

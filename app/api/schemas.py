@@ -408,6 +408,14 @@ class IncidentAnswer(Answer):
     resolution: str | None
 
 
+class MovedAnswer(Answer):
+    """What people look at when something has drifted; empty once retention forgot it."""
+
+    histograms: dict[str, dict[str, Any]]
+    exemplars: list[dict[str, Any]]
+    classes: dict[str, Any]
+
+
 class DecisionAnswer(Answer):
     """A decision record."""
 

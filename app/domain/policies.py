@@ -153,7 +153,8 @@ class RetentionPolicy:
     Attributes:
         inputs_days: inputs and scores of an observation; its id, answer and label stay.
         quarantine_days: rows that broke the input contract.
-        reports_days: Evidently's page and JSON of a report; its scores and finding stay.
+        reports_days: Evidently's page and JSON of a report, and what moved; its scores and finding
+            stay.
     """
 
     inputs_days: Count | None = None

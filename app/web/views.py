@@ -13,9 +13,11 @@ from app.domain.versions import ModelVersion, Transition, VersionState
 from app.services import observations, versions
 from app.services.documents import document
 from app.services.ports import Actor, Json, Listed, Page, UnitOfWork
+from app.web import bars
 from app.web.chart import Chart, Happening, bucket_size, draw, sequence_at
 
 ALIVE_SECONDS: Final = 20.0
+_N_HISTOGRAMS = 9
 _N_REPORTS, _N_DECISIONS, _N_VERSIONS, _N_RUNS, _N_STARTS = 100, 10, 10, 6, 50
 
 _MOVES: Final[Mapping[str, tuple[str, str]]] = {
@@ -191,6 +193,7 @@ def story(
             "report": newest,
             "is_report_current": _of_champion(newest, champion) is not None,
             "scores": ranked(newest["scores"]) if newest else [],
+            "moved": _moved(work, newest, model.id),
             "reports": reports[:8],
             "run": progress_of(run),
             "runs": [progress_of(one) for one in runs],
@@ -201,6 +204,17 @@ def story(
             "choices": choices(work.versions.listed(model.id, Page(50)).items, champion),
             "chart": _chart(work, model, watch, reports, performance["floor"], bucket),
         }  # fmt: skip
+
+
+def _moved(work: UnitOfWork, report: Json | None, model_id: UUID) -> Json:
+    """Return drawings of what moved most in a report, its strangest rows and their classes."""
+    found = work.checks.report_moved(report["id"], model_id) if report else {}
+    histograms = list(found.get("histograms", {}).items())[:_N_HISTOGRAMS]
+    return {
+        "bars": [bars.drawn(name, histogram) for name, histogram in histograms],
+        "exemplars": found.get("exemplars", ()),
+        "classes": found.get("classes", {}),
+    }
 
 
 def ranked(scores: Sequence[Json]) -> list[Json]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,7 @@ def test_a_model_is_kept_good_when_its_world_turns_over(client, tmp_path):
     assert (newest["state"], newest["outcome"]) == ("succeeded", "promoted"), newest
     decided = next(model.decisions(outcome="retrain"))
     assert decided["run"] == newest["id"]
+    assert_shows_what_moved(client, model, decided["report"])
     lineage = model.champion()["lineage"]
     assert (lineage["run"], lineage["parent"]) == (newest["id"], 1)
     assert lineage["report"] == decided["report"]
@@ -77,6 +79,24 @@ def test_a_model_is_kept_good_when_its_world_turns_over(client, tmp_path):
     assert (restored["number"], model.champion()["number"]) == (1, 1)
     assert model.version(2)["state"] == "quarantined"
     assert client.transport.get("/v1/audit/verify")["is_whole"]
+
+
+def assert_shows_what_moved(client, model, report_id):
+    """The report of the turn-over holds the strange pictures and the spreads that moved."""
+    report = f"/v1/models/{model.name}/reports/{report_id}"
+    moved = client.transport.get(f"{report}/moved")
+    drifted = {one["feature"] for one in client.transport.get(report)["scores"] if one["drifted"]}
+    assert drifted & moved["histograms"].keys()
+    for histogram in moved["histograms"].values():
+        assert sum(histogram["reference"]) + histogram["missing"][0] > 0
+        assert sum(histogram["current"]) + histogram["missing"][1] > 0
+    assert len(moved["exemplars"]) == 6
+    for one in moved["exemplars"]:
+        stored = client.transport.get(f"/v1/models/{model.name}/observations/{one['observation']}")
+        assert stored["prediction"] == one["prediction"]
+        assert b64decode(one["picture"]).startswith(b"\x89PNG")
+        assert one["nearest"]["label"] in LABELS
+    assert moved["classes"]["n_strange"] > moved["classes"]["n_expected"]
 
 
 def test_a_version_trained_elsewhere_is_loaded_once_and_adopted(client, stack, tmp_path):

@@ -124,6 +124,24 @@ def feed(work, actor, model, n, *, right=1.0):
     observations.ingest(work, actor, model.name, rows, now=datetime.now(UTC))
 
 
+MOVED = {
+    "histograms": {
+        "a_<column>": {"edges": [0.0, 1.0, 2.0], "reference": [5, 5], "current": [0, 9],
+                       "missing": [0, 1]},
+        "answers": {"labels": ["<b>yes", "no"], "reference": [5, 5], "current": [1, 9],
+                    "missing": [0, 0]},
+    },
+    "exemplars": [
+        {"observation": "row-<7>", "prediction": "no", "strangeness": 1.0, "text": "<i>odd</i>",
+         "nearest": {"label": "yes", "text": "usual"}},
+        {"observation": "row-8", "prediction": None, "strangeness": 1.0, "picture": "iVBORw0KGgo=",
+         "nearest": {"label": "no"}},
+    ],
+    "classes": {"n_strange": 9, "n_expected": 2.0, "more": [], "fewer": [], "nearest": [],
+                "predicted": [{"label": "<u>no", "share": 0.9, "usual_share": 0.5}]},
+}  # fmt: skip
+
+
 def add_report(work, model, version, *, last_sequence):
     report_id = new_id()
     score = {"feature": "unseen_<word>", "kind": "location", "detector": "ks", "statistic": 0.4,
@@ -145,7 +163,7 @@ def add_report(work, model, version, *, last_sequence):
                 "scores": [score],
                 "performance": performance,
                 "fdr": 0.01,
-                "evidently_json": {},
+                "evidently_json": {"moved": MOVED},
             },
             html=gzip.compress(b"<p>Evidently</p>"),
         )
@@ -205,6 +223,25 @@ def test_the_whole_story_is_told_with_every_word_escaped(site, work, actor, mode
     evidently = site.get(f"/models/{model.name}/reports/{report_id}/evidently")
     assert evidently.text == "<p>Evidently</p>"
     assert "sandbox" in evidently.headers["content-security-policy"]
+
+
+def test_what_moved_is_drawn_and_the_strangest_rows_stand_beside_their_nearest(
+    site, work, actor, model
+):
+    version = add_version(work, model)
+    crown(work, actor, model, version.number)
+    report_id = add_report(work, model, version, last_sequence=1)
+    page = site.get(f"/models/{model.name}").text
+    assert page.count("<figure>") == 2
+    assert "1 to 2: 50.0\u202f% before, 90.0\u202f% now" in page
+    assert "missing 0.0\u202f% before, 10.0\u202f% now" in page
+    assert "<q>&lt;i&gt;odd&lt;/i&gt;</q>" in page
+    assert "row-&lt;7&gt;" in page
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in page
+    assert "<b>&lt;u&gt;no</b> (90\u202f%, usually 50\u202f%)" in page
+    assert re.findall(r"<u>|<i>odd|<b>yes", page) == []
+    moved = site.get(f"/v1/models/{model.name}/reports/{report_id}/moved")
+    assert moved.json() == MOVED
 
 
 def test_every_link_of_a_page_leads_somewhere(site, work, actor, model):

@@ -30,6 +30,7 @@ from tests.integration.support import (
 )
 
 N = 3 * INLINE_ROWS
+MOVED = {"histograms": {}, "exemplars": [{"text": "odd"}], "classes": {}}
 WEEK = {"retention": {"inputs_days": 7}}
 
 
@@ -175,6 +176,7 @@ def test_quarantined_rows_and_evidently_pages_go_too(work, engine):
     with work:
         assert not work.observations.quarantined(model.id, Page(10)).items
         assert work.checks.report_html(report_id, model.id)
+        assert work.checks.report_moved(report_id, model.id) == MOVED
 
     assert enforce(work, days=2) == 1
 
@@ -183,6 +185,7 @@ def test_quarantined_rows_and_evidently_pages_go_too(work, engine):
         for read in (work.checks.report_html, work.checks.report_json):
             with pytest.raises(Forgotten, match="its scores and finding"):
                 read(report_id, model.id)
+        assert work.checks.report_moved(report_id, model.id)["exemplars"] == []
         assert newest(work, model) == ["o-0"]
 
 
@@ -196,7 +199,7 @@ def checked(work, model, artifacts=None, html=None):
             work.versions.advance(version, VersionEvent.FORCED, actor="tester", reason="a test")
     check = drift.request_check(work, actor(work), model.name)
     lease, window = drift.begin(work, artifacts, check, owner="worker", seconds=15.0)
-    body = {"metrics": []} if html else None
+    body = {"moved": MOVED} if html else None
     return drift.finish(
         work,
         lease,

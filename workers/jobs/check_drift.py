@@ -17,6 +17,7 @@ from workers.jobs.context import current, kept_alive, now
 from workers.jobs.estimating import estimated, sliced
 from workers.jobs.faults import faults_of
 from workers.jobs.looking import look_at
+from workers.jobs.moved import illustration
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ def check_drift(check_id: str) -> None:
             slices = sliced(window, sight.reference)
             seen = faults_of(window, sight.reference, sight.sample)
             html, body = build_report(sight.reference, sight.sample, scores)
+            body |= illustration(window, sight.reference, sight.sample, scores, sight.looked.watch)
         except UpkeepError as error:
             log.warning("drift_check.failed", check_id=check_id, detail=str(error))
             drift.fail(work, lease, window, problem("check-failed", str(error)))

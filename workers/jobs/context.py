@@ -25,6 +25,7 @@ class Context:
         open_work: makes a unit of work; one for each thread.
         owner: names this process in leases.
         is_stopping: turns true when the process was asked to end.
+        count_lost: counts a part of a report that was left out, by the part's name.
     """
 
     open_work: Callable[[], UnitOfWork]
@@ -35,6 +36,7 @@ class Context:
     heartbeat_seconds: float
     threads: int | None
     is_stopping: threading.Event
+    count_lost: Callable[[str], object]
 
 
 _installed: list[Context] = []

@@ -60,3 +60,22 @@ def squared_distances(rows: NDArray[np.float64]) -> NDArray[np.float32]:
     squared[squared < 4e-6 * float(lengths.mean())] = 0.0
     np.fill_diagonal(squared, np.inf)
     return np.asarray(squared)
+
+
+def strangeness(
+    reference: NDArray[np.float64], current: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return how unlike the reference each current row is, and its nearest reference row, (m,).
+
+    The first is a conformal p-value turned round: the share of reference rows that lie nearer to
+    another one than the row does to its nearest; ties between 1s are broken by distance.
+    """
+    n = len(reference)
+    squared = squared_distances(np.concatenate([reference, current]))
+    own = np.sort(squared[:n, :n].min(axis=1))
+    across = squared[n:, :n]
+    nearest = across.argmin(axis=1)
+    distances = across[np.arange(len(current)), nearest].astype(np.float64)
+    below = np.searchsorted(own, distances, side="left") / (n + 1)
+    furthest = float(distances.max(initial=0.0)) or 1.0
+    return below + distances / furthest / (n + 1), nearest

@@ -213,6 +213,12 @@ class PostgresChecks:
             raise self._lacking(report_id, model_id, "JSON")
         return body
 
+    def report_moved(self, report_id: UUID, model_id: UUID) -> Json:
+        """Return what moved: a part of the JSON, read alone; nothing where that is gone."""
+        part = DriftReportRow.evidently_json["moved"]
+        found: Json | None = self._column(part, report_id, model_id)
+        return found or {"histograms": {}, "exemplars": [], "classes": {}}
+
     def _lacking(self, report_id: UUID, model_id: UUID, what: str) -> NotFound:
         before = self._session.scalar(
             select(ForgottenRow.before).where(

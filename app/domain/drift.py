@@ -152,6 +152,11 @@ class Watch:
     season: str = "none"
     n_unlooked: int = 0
 
+    @property
+    def leader(self) -> str | None:
+        """The column with the most evidence; None before any row."""
+        return max(self.leading, key=self.leading.__getitem__, default=None)
+
 
 def next_look(
     last: Watch, *, n_fresh: int, minimum_rows: int, fdr: float, false_alarm_rows: float

@@ -20,6 +20,8 @@ MOST_UNSEEN: Final = 0.95
 N_FAVOURITES: Final = 4
 N_BETS: Final = 16
 RESERVE: Final = 0.02
+FEW_ROWS: Final = 60
+"""A reference of so many rows is charged for twice, as its standard errors are rough themselves."""
 NUMERIC_PRIOR: Final = np.array(
     (0.4, 0.4, 0.6, 2.5, 1.0, 1.0, 2.5, 0.6, 0.3, 0.4, 0.5, 0.7, 0.4, 0.4, 0.4)
 )
@@ -108,7 +110,7 @@ def bets_against(
         bins: how each column is binned.
         tolerance: gap of the distribution functions (numeric columns) or total variation
             (categorical ones) that is no drift, in [0, 1].
-        charge_errors: standard errors to charge for the finite reference.
+        charge_errors: standard errors to charge for the finite reference; more for one of few rows.
     """
     n_columns, width = counts.shape
     log_factors = np.zeros((n_columns, width, N_BETS))
@@ -116,16 +118,31 @@ def bets_against(
     for index, (row, how) in enumerate(zip(counts, bins, strict=True)):
         ratios = _column_ratios(row, how)
         n = float(row.sum())
-        p = (row + 0.5 / width) / (n + 0.5)
+        prior = _prior_counts(how, width)
+        p = (row + prior) / (n + prior.sum())
         for k, ratio in enumerate(ratios):
             mean = float((p * ratio).sum())
             spread = float(np.sqrt(max((p * ratio**2).sum() - mean**2, 0.0) / max(n, 1.0)))
             gain = tolerance * _variation(ratio, how)
-            factor = ratio / (mean + charge_errors * spread + gain)
+            charge = charge_errors * (1 + FEW_ROWS / max(n, 1.0))
+            factor = ratio / (mean + charge * spread + gain)
             log_factors[index, :, k] = np.log((1 - RESERVE) * factor + RESERVE)
         prior = np.ones(len(ratios)) if isinstance(how, CategoryBins) else NUMERIC_PRIOR
         weights[index, : len(ratios)] = prior / prior.sum() / n_columns
     return Bets(log_factors, weights)
+
+
+def _prior_counts(how: Bins, width: int) -> NDArray[np.float64]:
+    """Return what to add to a reference's counts so that nothing it did not show is impossible.
+
+    Half a row over all bins, and for a numeric column one below and one above all values seen:
+    the next value lies beyond n others with a chance of 1 / (n + 1) a side, whatever the
+    distribution.
+    """
+    prior = np.full(width, 0.5 / width)
+    if not isinstance(how, CategoryBins) and how.n_bins > 1:
+        prior[[0, how.n_bins - 1]] += 1.0
+    return prior
 
 
 def _variation(ratio: NDArray[np.float64], how: Bins) -> float:

@@ -304,9 +304,9 @@ def _named(scores: Sequence[DriftScore], looked: Looked) -> list[DriftScore]:
     """
     watch = looked.watch
     alarmed = watch.alarmed_at is not None and watch.alarmed_at >= looked.counts.first
-    if not alarmed or any(score.drifted for score in scores) or not watch.leading:
+    leader = watch.leader
+    if not alarmed or leader is None or any(score.drifted for score in scores):
         return list(scores)
-    leader = next(iter(watch.leading))
     return [
         replace(score, drifted=True, detail={**score.detail, "e_value": watch.leading[leader]})
         if score.feature == leader

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from app.domain.drift import (
     DriftScore,
     Finding,
+    Watch,
     benjamini_hochberg,
     finding_of,
     judge_scores,
@@ -80,3 +81,8 @@ def test_a_finding_needs_rows_and_scores():
     assert finding_of([], n_current=50, minimum_rows=50) is Finding.INSUFFICIENT_DATA
     assert finding_of([drifted], n_current=50, minimum_rows=50) is Finding.DRIFT
     assert finding_of([score("a", 1.0)], n_current=50, minimum_rows=50) is Finding.NO_DRIFT
+
+
+def test_the_leader_of_a_watch_has_the_most_evidence_in_whatever_order_it_was_kept() -> None:
+    assert Watch(leading={"width": 1.0, "contrast": 9.0}).leader == "contrast"
+    assert Watch().leader is None

@@ -28,7 +28,9 @@ class Performance:
             return Signal("performance", False, f"{lacking}; {lag_in_words(situation.label_lag)}")
         needed = rules.average_run_length
         values = {"log_e_value_max": labelled.log_e_value_max, "needed": needed}
-        fired = labelled.is_decayed(needed)
+        # A burst of errors that the answers after it made good is nothing to retrain for.
+        stands = labelled.is_doubtful(rules.suspicion_run_length)
+        fired = labelled.is_decayed(needed) and stands
         reason = in_words(labelled) if fired else no_fall_in_words(labelled)
         if situation.fallen_slices:
             fired, reason = True, "; ".join([*situation.fallen_slices[:3], f"of all, {reason}"])

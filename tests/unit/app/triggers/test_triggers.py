@@ -110,3 +110,13 @@ def test_accuracy_is_said_to_hold_only_where_its_interval_does(n_right, claim):
     assert not signal.fired
     assert claim in signal.reason
     assert "150 of 200 answers old enough have a label" in signal.reason
+
+
+def test_a_burst_of_errors_that_later_answers_made_good_starts_no_retrain():
+    burst = np.r_[np.ones(300, bool), np.zeros(25, bool)]
+    labelled = watch_accuracy(burst, 0.98, 0.0)
+    made_good = watch_accuracy(np.r_[burst, np.ones(2500, bool)], 0.98, 0.0)
+
+    assert fires("performance", replace(SITUATION, performance=labelled))
+    assert made_good.is_decayed(Policy().performance.average_run_length)
+    assert not fires("performance", replace(SITUATION, performance=made_good))

@@ -101,7 +101,8 @@ class PerformancePolicy:
             was itself measured on a finite holdout.
         average_run_length: at most one false alarm in so many labelled rows.
         suspicion_run_length: the same when a drift finding agrees; a weaker proof suffices then,
-            if it stands at the time of the decision.
+            if it stands at the time of the decision. A stronger one without drift must still
+            stand there too, or later answers have made good what it was about.
         minimum_labels: labelled answers of the champion below which nothing is concluded.
         yardstick: "best" holds every champion to the best score that one was ever accepted with,
             so that a retrain on harder data does not lower the bar; "own" to its own.

@@ -170,17 +170,7 @@ def finish(
     drifted = tuple(score.feature for score in scores if score.drifted)
     with work:
         work.models.lock(window.model.id)
-        if not work.checks.renew(lease, seconds=60):
-            raise Conflict(f"check {lease.job_id} was given to another worker meanwhile")
-        champion = work.versions.champion(window.model.id)
-        if champion is None or champion.id != window.champion.id:
-            raise StaleVerdict(
-                f"version {window.champion.number} was replaced while it was looked at; look again"
-            )
-        if champion.reference != window.champion.reference:
-            raise StaleVerdict(
-                f"the reference of version {champion.number} was replaced meanwhile; look again"
-            )
+        champion = _still_the_one(work, lease, window)
         work.checks.add_report({**report, "evidently_json": evidently}, html=html)
         _keep(work, window, looked, finding)
         if finding is Finding.DRIFT:
@@ -232,6 +222,27 @@ def finish(
         )
         work.checks.complete(lease, report_id=report_id, decision_id=decision_id)
     return report_id, decision_id
+
+
+def _still_the_one(work: UnitOfWork, lease: Lease, window: Window) -> ModelVersion:
+    """Return the champion, if the check is still this worker's and what it looked at still holds.
+
+    Raises:
+        StaleVerdict: the champion or its reference was replaced meanwhile.
+        Conflict: another worker holds the check.
+    """
+    if not work.checks.renew(lease, seconds=60):
+        raise Conflict(f"check {lease.job_id} was given to another worker meanwhile")
+    champion = work.versions.champion(window.model.id)
+    if champion is None or champion.id != window.champion.id:
+        raise StaleVerdict(
+            f"version {window.champion.number} was replaced while it was looked at; look again"
+        )
+    if champion.reference != window.champion.reference:
+        raise StaleVerdict(
+            f"the reference of version {champion.number} was replaced meanwhile; look again"
+        )
+    return champion
 
 
 def _moved_on(watch: Watch, window: Window) -> Watch:

@@ -27,7 +27,12 @@ class Performance:
             lacking = f"{have} labelled answers of {rules.minimum_labels} needed"
             return Signal("performance", False, f"{lacking}; {lag_in_words(situation.label_lag)}")
         needed = rules.average_run_length
-        values = {"log_e_value_max": labelled.log_e_value_max, "needed": needed}
+        values = {
+            "log_e_value_max": labelled.log_e_value_max,
+            "needed": needed,
+            "log_e_value": labelled.log_e_value,
+            "still_needed": rules.suspicion_run_length,
+        }
         # A burst of errors that the answers after it made good is nothing to retrain for.
         stands = labelled.is_doubtful(rules.suspicion_run_length)
         fired = labelled.is_decayed(needed) and stands

@@ -199,6 +199,33 @@ def finite_rows(values: NDArray[Any]) -> NDArray[np.float64]:
     return rows[np.isfinite(rows).all(axis=1)]
 
 
+def comparable_rows(
+    reference: NDArray[Any],
+    current: NDArray[Any],
+    generator: np.random.Generator,
+    *,
+    fewest: int,
+    at_most: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Measurement:
+    """Return the whole rows of two embeddings, (n, d) and (m, d); why not, where none can be.
+
+    Args:
+        reference: (n, d); rows with a number that is not finite are left out.
+        current: (m, d), likewise.
+        generator: draws where there are too many.
+        fewest: rows that each side must have.
+        at_most: rows that each side may have.
+    """
+    before, after = finite_rows(reference), finite_rows(current)
+    if min(len(before), len(after)) < fewest:
+        return impossible(f"fewer than {fewest} whole rows on one side")
+    if before.shape[1] != after.shape[1]:
+        return impossible(
+            f"{before.shape[1]} dimensions against {after.shape[1]}: not one encoder's"
+        )
+    return drawn(before, at_most, generator), drawn(after, at_most, generator)
+
+
 def resampled_p_value(
     observed: float,
     statistics: Callable[[int], NDArray[np.float64]],

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from app.domain.drift import Measurement
 from workers.detectors import (
     Kind,
+    comparable_rows,
     detectors,
-    drawn,
-    finite_rows,
     impossible,
     options_schema,
     resampled_p_value,
@@ -113,15 +112,12 @@ class DomainClassifier:
     def measure(self, reference: NDArray[Any], current: NDArray[Any], *, seed: int) -> Measurement:
         """Compare two embeddings, shapes (n, d) and (m, d)."""
         generator = np.random.default_rng(seed)
-        before, after = finite_rows(reference), finite_rows(current)
-        if min(len(before), len(after)) < FEWEST_ROWS:
-            return impossible(f"fewer than {FEWEST_ROWS} whole rows on one side")
-        if before.shape[1] != after.shape[1]:
-            return impossible(
-                f"{before.shape[1]} dimensions against {after.shape[1]}: not one encoder's"
-            )
-        before = drawn(before, self.max_rows, generator)
-        after = drawn(after, self.max_rows, generator)
+        sides = comparable_rows(
+            reference, current, generator, fewest=FEWEST_ROWS, at_most=self.max_rows
+        )
+        if isinstance(sides, Measurement):
+            return sides
+        before, after = sides
         rows = components(np.concatenate([before, after]), self.n_components)
         if not rows.size:
             return impossible("all rows are the same")

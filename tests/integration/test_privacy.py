@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
+import structlog
 from psycopg import sql
 from sqlalchemy import make_url, text
 
@@ -182,15 +183,22 @@ def artifacts_in(home) -> Iterator[tuple[str, str]]:
                 yield f"{path} as a table", str(pq.read_table(path).to_pydict())
 
 
-def test_what_is_private_is_nowhere_however_it_was_sent(api, private, database_url, home, capfd):
+@pytest.fixture
+def logs(capfd):
+    """The service's log, written where this test can read it and no later one will."""
     configure_logs("json")
+    structlog.configure(**structlog.get_config() | {"cache_logger_on_first_use": False})
+    yield capfd
+    structlog.reset_defaults()
 
+
+def test_what_is_private_is_nowhere_however_it_was_sent(api, private, database_url, home, logs):
     send_everything(api, private)
 
     places = [
         *everything_stored(database_url),
         *artifacts_in(home),
-        ("logs", capfd.readouterr().err),
+        ("logs", logs.readouterr().err),
     ]
     assert {place for place, found in places for trace in TRACES if trace in found} == set()
     kept = "\n".join(found for _, found in places)

@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
-# Apart, as only the workers' tests need torch, and loading it costs more than most tests.
-NEEDS_TORCH = detectors task_types training
-UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow"
+# Apart, as loading torch costs more than most tests.
+NEEDS_TORCH = $(addprefix tests/unit/,test_docs.py client/test_champion.py $(addprefix workers/,detectors jobs task_types training)) tests/contract
+UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --hypothesis-profile quick
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo check check-workers check-control fmt lint types imports openapi docs test bench migrate clean
+.PHONY: help install up demo check check-torch check-others fmt lint types imports openapi docs test bench migrate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,13 +36,13 @@ demo: $(RUNTIME) ## Show the whole loop on bundled data (DEMO_EXIT=1 ends it by 
 	$(BIN)/python examples/demo.py
 
 check: $(TOOLS) ## Format, lint, types, import contracts, unit tests: under a minute
-	@$(MAKE) --no-print-directory -j 2 -O check-workers types check-control lint imports
+	@$(MAKE) --no-print-directory -j 3 -O check-torch check-others types lint imports
 
-check-workers: $(TOOLS)
-	$(UNIT) tests/unit/workers tests/unit/client tests/contract tests/unit/test_docs.py --ignore tests/unit/workers/statistics
+check-torch: $(TOOLS)
+	$(UNIT) $(NEEDS_TORCH)
 
-check-control: $(TOOLS)
-	$(UNIT) tests/unit $(foreach path,client test_docs.py $(NEEDS_TORCH:%=workers/%),--ignore tests/unit/$(path))
+check-others: $(TOOLS)
+	$(UNIT) tests/unit $(NEEDS_TORCH:%=--ignore %)
 
 fmt: $(TOOLS) ## Format the code
 	$(BIN)/ruff format .

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import redis
+from hypothesis import settings
 from sqlalchemy import Engine
 
 import app.gates
@@ -28,6 +29,11 @@ from tests.servers import fresh_database, test_servers
 
 scan(app.gates)
 scan(app.triggers)
+
+# Hypothesis is not hurried: a loaded machine is no counterexample.
+settings.register_profile("unhurried", deadline=None, max_examples=60)
+settings.register_profile("quick", deadline=None, max_examples=15)
+settings.load_profile("unhurried")
 
 UPKEEP = [sys.executable, "-m", "upkeep"]
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import Invalid
@@ -63,13 +63,11 @@ def alike(found, expected):
     assert shown(found.batch) == shown(batch)
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.lists(ingest_malformed.good_rows | ingest_malformed.odd_rows, min_size=1, max_size=8))
 def test_rows_are_judged_by_columns_as_they_are_one_by_one(rows):
     alike(sort_rows(rows, intake(), now=NOW), one_by_one(rows, intake()))
 
 
-@settings(deadline=None, max_examples=100)
 @given(ingest_malformed.rows_sent.filter(len), st.none() | st.integers(1, 9))
 def test_whatever_stands_among_the_rows_the_others_are_judged_alike(rows, serving):
     held_to = intake(PICTURES, serving)
@@ -77,7 +75,6 @@ def test_whatever_stands_among_the_rows_the_others_are_judged_alike(rows, servin
     alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(ingest_malformed.good_rows, min_size=1, max_size=8))
 def test_private_fields_are_kept_alike_by_columns_and_one_by_one(rows):
     held_to = intake(ingest_malformed.FIELDS)
@@ -85,7 +82,6 @@ def test_private_fields_are_kept_alike_by_columns_and_one_by_one(rows):
     alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
 
 
-@settings(deadline=None, max_examples=100)
 @given(ingest_malformed.tables().filter(len))
 def test_a_table_is_judged_by_columns_as_its_rows_are_one_by_one(table):
     found = sort_table(table, intake(), now=NOW)

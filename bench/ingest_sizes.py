@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine
 
+from app.adapters.postgres.observations import MOST_LABELLED
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.domain.models import MaintainedModel
 from app.domain.observations import Label
@@ -38,7 +39,7 @@ from bench.ingest_support import (
 )
 
 FILL_ROWS = 4000
-N_LABELLED = 10_000
+N_LABELLED = 200_000
 WINDOW_ROWS = 1000
 GOAL = 1.3
 
@@ -124,7 +125,7 @@ def read(size: Size) -> None:
         size.note("check's reads, ms", 1e3 * (time.perf_counter() - started))
         size.note("newest window, ms", 1e3 * (read_at - started))
         assert len(window) == WINDOW_ROWS
-        assert len(correct) == size.n_labelled
+        assert len(correct) == min(size.n_labelled, MOST_LABELLED)
         after = window[0].sequence - 1
         started = time.perf_counter()
         columns = work.observations.columns(
@@ -136,6 +137,9 @@ def read(size: Size) -> None:
         started = time.perf_counter()
         label_lags(work, model_id, now=datetime.now(UTC))
         size.note("label lag, ms", 1e3 * (time.perf_counter() - started))
+        started = time.perf_counter()
+        work.models.overview()
+        size.note("metrics' reads, ms", 1e3 * (time.perf_counter() - started))
 
 
 def write(size: Size, generator: np.random.Generator, n_batches: int, *, random_ids: bool) -> None:

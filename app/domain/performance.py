@@ -14,6 +14,9 @@ DROPS: Final = (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.35)
 class PerformanceEvidence:
     """What the labelled answers of one version say of its accuracy, in the order they came.
 
+    Of so many answers that only the newest are read, every figure speaks of these alone; a fall
+    among answers before them is over or shows in them.
+
     Attributes:
         n: labelled answers seen.
         accuracy: share correct of all of them; None without any.

@@ -95,6 +95,37 @@ def test_labels_from_two_writers_are_each_counted_once(engine, work, model):
         assert sum(pool.map(write, range(4))) == 200
 
 
+@pytest.mark.parametrize("n", [10, 200])
+def test_what_is_stored_is_counted_once_whatever_is_sent_again(work, model, n):
+    rows = rows_of(n)
+    for batch in (rows[: n // 2], rows, rows):
+        observations.ingest(work, actor(work), model.name, batch, now=now())
+    for label in ("positive", "negative", "negative"):
+        labels = [{"id": row["id"], "label": label} for row in rows[:7]]
+        observations.add_labels(work, actor(work), model.name, labels, now=now())
+
+    with work:
+        watched = work.models.watch(model.id)
+        (shown,) = [one for one in work.models.overview() if one["id"] == model.id]
+    assert (watched["n_observations"], watched["n_labels"]) == (n, 7)
+    assert (shown["n_observations"], shown["n_labels"]) == (n, 7)
+
+
+def test_a_check_reads_the_newest_labels_in_the_order_of_the_answers(work, model, monkeypatch):
+    monkeypatch.setattr("app.adapters.postgres.observations.MOST_LABELLED", 3)
+    rows = [
+        {**row, "version": 1, "prediction": "positive", "label": label}
+        for row, label in zip(rows_of(4), ["positive"] * 3 + ["negative"], strict=True)
+    ]
+    observations.ingest(work, actor(work), model.name, rows, now=now())
+    late = [{"id": "o-0", "label": "negative"}]
+    observations.add_labels(work, actor(work), model.name, late, now=now())
+
+    with work:
+        assert work.observations.correctness(model.id, version=1) == [False, True, False]
+        assert work.observations.n_classes(model.id) == 2
+
+
 def test_a_late_label_is_known_with_its_time(feed):
     feed.send(rows_of(1))
 

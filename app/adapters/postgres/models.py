@@ -70,13 +70,13 @@ FOR UPDATE OF m SKIP LOCKED
 
 _WATCH = text("""
 SELECT
-  (SELECT count(*) FROM observations o WHERE o.model_id = m.id) AS n_observations,
-  (SELECT count(*) FROM observations o
-    WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS n_labels,
-  (SELECT count(*) FROM observations o
-    WHERE o.model_id = m.id AND o.sequence > m.checked_through) AS n_unchecked_observations,
-  (SELECT count(*) FROM observations o WHERE o.model_id = m.id
-     AND o.label_sequence > m.checked_labels_through) AS n_unchecked_labels,
+  coalesce(c.n_observations, 0) AS n_observations,
+  coalesce(c.n_labels, 0) AS n_labels,
+  (SELECT count(*) FROM (SELECT 1 FROM observations o WHERE o.model_id = m.id
+     AND o.sequence > m.checked_through LIMIT 100000) AS unchecked) AS n_unchecked_observations,
+  (SELECT count(*) FROM (SELECT 1 FROM observations o WHERE o.model_id = m.id
+     AND o.label_sequence > m.checked_labels_through LIMIT 100000) AS unchecked
+  ) AS n_unchecked_labels,
   (SELECT count(*) FROM (SELECT 1 FROM quarantined_observations q
      WHERE q.model_id = m.id AND q.sequence > m.refused_through LIMIT 1000) AS refused
   ) AS n_unchecked_refusals,
@@ -91,17 +91,16 @@ SELECT
           AND r.state IN ('queued', 'running', 'trained')) AS is_training,
   EXISTS (SELECT 1 FROM model_versions v WHERE v.model_id = m.id AND v.adopt
           AND v.state = 'imported') AS is_importing
-FROM models m WHERE m.id = :model_id
+FROM models m LEFT JOIN observation_counts c ON c.model_id = m.id WHERE m.id = :model_id
 """)
 
 
 _OVERVIEW = text("""
 SELECT m.id, m.name, m.last_checked_at,
-  (SELECT count(*) FROM observations o WHERE o.model_id = m.id) AS n_observations,
-  (SELECT count(*) FROM observations o
-    WHERE o.model_id = m.id AND o.label_sequence IS NOT NULL) AS n_labels,
-  (SELECT count(*) FROM observations o
-    WHERE o.model_id = m.id AND o.sequence > m.checked_through) AS n_unchecked,
+  coalesce(c.n_observations, 0) AS n_observations,
+  coalesce(c.n_labels, 0) AS n_labels,
+  (SELECT count(*) FROM (SELECT 1 FROM observations o WHERE o.model_id = m.id
+     AND o.sequence > m.checked_through LIMIT 100000) AS unchecked) AS n_unchecked,
   v.number AS champion, v.state_since AS champion_since,
   r.finding, r.scores, r.performance,
   CASE WHEN r.version_id = v.id THEN r.estimate END AS estimate,
@@ -118,6 +117,7 @@ SELECT m.id, m.name, m.last_checked_at,
   (SELECT t.progress FROM training_runs t
     WHERE t.model_id = m.id AND t.state = 'running') AS progress
 FROM models m
+LEFT JOIN observation_counts c ON c.model_id = m.id
 LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'
 LEFT JOIN LATERAL (SELECT finding, scores, performance, estimate, slices, version_id
   FROM drift_reports d

@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import pyarrow as pa
-from sqlalchemy import Date, cast, func, insert, select, text
+from sqlalchemy import Date, Subquery, and_, cast, func, insert, select, text, true
 from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments, violations, writing
@@ -42,8 +42,12 @@ WITH known AS (
   WHERE o.ctid = k.place
   RETURNING o.id
 )
-SELECT k.id, c.id IS NOT NULL FROM known k LEFT JOIN changed c ON c.id = k.id
+SELECT k.id, c.id IS NOT NULL, c.id IS NOT NULL AND k.present IS NULL
+FROM known k LEFT JOIN changed c ON c.id = k.id
 """
+
+MOST_LABELLED: Final = 100_000
+"""Labelled rows that a check reads: the newest labels, whatever came before."""
 
 _TIMELINE = text("""
 SELECT (rank - 1) / :bucket AS bucket, min(sequence) AS first_sequence,
@@ -177,6 +181,7 @@ class PostgresObservations:
         with copying.raw_cursor(self._session) as cursor:
             writing.take_turn(cursor, model_id)
             found = cursor.execute(_ADD_LABELS, parameters).fetchall()
+            writing.count(cursor, model_id, n_labels=sum(row[2] for row in found))
         return {row[0] for row in found}, sum(row[1] for row in found)
 
     def get(self, model_id: UUID, observation_id: str) -> Json:
@@ -314,22 +319,32 @@ class PostgresObservations:
     def correctness(self, model_id: UUID, *, version: int) -> Sequence[bool]:
         """Return whether each labelled answer of a version was right, in order of arrival.
 
-        Answers to rows that came in broken are left out once their incident is resolved.
+        Of the model's newest `MOST_LABELLED` labels. Answers to rows that came in broken are left
+        out once their incident is resolved.
         """
-        return [
-            bool(right)
-            for right in self._session.scalars(
-                select(ObservationRow.prediction == ObservationRow.label)
-                .where(
-                    ObservationRow.model_id == model_id,
-                    ObservationRow.version == version,
-                    ObservationRow.label_sequence.is_not(None),
-                    ObservationRow.prediction.is_not(None),
-                    is_sound(self._session, model_id, while_standing=True),
-                )
-                .order_by(ObservationRow.sequence)
-            )
-        ]
+        newest = self._newest_labelled(
+            model_id,
+            ObservationRow.sequence,
+            ObservationRow.version,
+            ObservationRow.prediction,
+            ObservationRow.label,
+            is_sound(self._session, model_id, while_standing=True).label("is_sound"),
+        )
+        query = (
+            select(newest.c.prediction == newest.c.label)
+            .where(newest.c.version == version, newest.c.prediction.is_not(None), newest.c.is_sound)
+            .order_by(newest.c.sequence)
+        )
+        return [bool(right) for right in self._session.scalars(query)]
+
+    def _newest_labelled(self, model_id: UUID, *columns: Any) -> Subquery:
+        return (
+            select(*columns)
+            .where(ObservationRow.model_id == model_id, ObservationRow.label_sequence.is_not(None))
+            .order_by(ObservationRow.label_sequence.desc())
+            .limit(MOST_LABELLED)
+            .subquery()
+        )
 
     def horizon(self, model_id: UUID) -> tuple[int, int]:
         """Return the newest arrival number and the newest label number."""
@@ -382,12 +397,14 @@ class PostgresObservations:
         return self._session.scalar(query) or 0
 
     def n_classes(self, model_id: UUID) -> int:
-        query = select(func.count(func.distinct(ObservationRow.label))).where(
-            ObservationRow.model_id == model_id,
-            ObservationRow.label_sequence.is_not(None),
-            *self._known(model_id),
-            is_sound(self._session, model_id, while_standing=False),
+        """Return how many labels occur among the newest that can be learned from."""
+        can_be_learned = and_(
+            true(), *self._known(model_id), is_sound(self._session, model_id, while_standing=False)
         )
+        newest = self._newest_labelled(
+            model_id, ObservationRow.label, can_be_learned.label("can_be_learned")
+        )
+        query = select(func.count(func.distinct(newest.c.label))).where(newest.c.can_be_learned)
         return self._session.scalar(query) or 0
 
     def timeline(self, model_id: UUID, *, bucket: int) -> Sequence[Json]:

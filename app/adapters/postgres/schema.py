@@ -261,6 +261,15 @@ class ContractViolationRow(Row):
     n: Mapped[int] = mapped_column(BigInteger)
 
 
+class ObservationCountsRow(Row):
+    """How many observations of a model there are, and how many have a label."""
+
+    __tablename__ = "observation_counts"
+    model_id: Mapped[UUID] = mapped_column(primary_key=True)
+    n_observations: Mapped[int] = mapped_column(BigInteger)
+    n_labels: Mapped[int] = mapped_column(BigInteger)
+
+
 class ModelVersionRow(Row):
     """One immutable artifact with its lineage."""
 

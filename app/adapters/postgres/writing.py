@@ -26,6 +26,12 @@ COPY observations (model_id, id, observed_at, prediction, version, shadow, segme
                    inputs, scores) FROM STDIN (FORMAT binary)
 """
 
+_COUNT: Final = """
+INSERT INTO observation_counts AS c (model_id, n_observations, n_labels) VALUES (%s, %s, %s)
+ON CONFLICT (model_id) DO UPDATE SET n_observations = c.n_observations + excluded.n_observations,
+                                     n_labels = c.n_labels + excluded.n_labels
+"""
+
 # The subquery with LIMIT keeps this what it is, one descent of the primary key for an id, whatever
 # the planner believes about a model it has no statistics of.
 _KNOWN: Final = """
@@ -56,6 +62,7 @@ def store(session: Session, model_id: UUID, batch: Batch) -> int:
     with copying.raw_cursor(session) as cursor:
         looks_new = len(batch) >= INLINE_ROWS and not _known(cursor, model_id, _sample(batch))
         if looks_new and _copy_all(cursor, model_id, batch):
+            count(cursor, model_id, n_observations=len(batch))
             return len(batch)
         take_turn(cursor, model_id)
         fresh = _without(batch, _known(cursor, model_id, batch.ids))
@@ -63,7 +70,14 @@ def store(session: Session, model_id: UUID, batch: Batch) -> int:
             packed, rows = _packed(cursor, model_id, fresh)
             segments.add(cursor, model_id, packed)
             _copy(cursor, rows)
+            count(cursor, model_id, n_observations=len(fresh))
     return len(fresh)
+
+
+def count(cursor: Cursor, model_id: UUID, *, n_observations: int = 0, n_labels: int = 0) -> None:
+    """Add to how many rows, and rows with a label, a model has; its turn is held."""
+    if n_observations or n_labels:
+        cursor.execute(_COUNT, (model_id, n_observations, n_labels))
 
 
 def _copy_all(cursor: Cursor, model_id: UUID, batch: Batch) -> bool:

@@ -94,6 +94,35 @@ class ReportDocument(TypedDict):
     evidently: dict[str, str]
 
 
+class IncidentDocument(TypedDict):
+    """A fault upstream: open, acknowledged or resolved, and what it blocks meanwhile."""
+
+    id: str
+    field: str
+    kind: str
+    state: str
+    reason: str
+    numbers: dict[str, Any]
+    first_sequence: int | None
+    last_sequence: int | None
+    is_genuine: bool
+    blocks: list[str]
+    opened_at: str
+    resolved_at: str | None
+
+
+class ReferenceDocument(TypedDict):
+    """The dataset that a version is compared with, and those before, newest first."""
+
+    version: int
+    dataset: str
+    role: str
+    n_rows: int
+    sha256: str
+    since: str
+    history: list[dict[str, Any]]
+
+
 class DecisionDocument(TypedDict):
     """What was concluded from the signals, and why: retrain, skip or defer."""
 

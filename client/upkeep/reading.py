@@ -9,9 +9,11 @@ from upkeep.documents import (
     CheckDocument,
     DatasetDocument,
     DecisionDocument,
+    IncidentDocument,
     ModelDocument,
     PerformanceDocument,
     Policy,
+    ReferenceDocument,
     ReportDocument,
     RunDocument,
     VersionDocument,
@@ -70,6 +72,44 @@ class Reading(Handle):
     def report(self, report_id: str) -> ReportDocument:
         """Return one drift report with its scores."""
         return cast("ReportDocument", self.transport.get(self.path("reports", report_id)))
+
+    def moved(self, report_id: str) -> dict[str, Any]:
+        """Return what moved in a report: both histograms, nearest exemplars, classes concerned."""
+        path = self.path("reports", report_id, "moved")
+        return cast("dict[str, Any]", self.transport.get(path))
+
+    def alarms(self) -> dict[str, Any]:
+        """Return how often drift was found of late, and how many alarms labels confirmed."""
+        return cast("dict[str, Any]", self.transport.get(self.path("alarms")))
+
+    def incidents(
+        self,
+        *,
+        state: str | None = None,
+        kind: str | None = None,
+        field: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[IncidentDocument]:
+        """Yield the faults upstream and what became of them, newest first."""
+        query = {"state": state, "kind": kind, "field": field}
+        return every(self.transport, self.path("incidents"), query=query, limit=limit)
+
+    def incident(self, incident_id: str) -> IncidentDocument:
+        """Return one incident: what is broken, since when, and what it blocks."""
+        return cast("IncidentDocument", self.transport.get(self.path("incidents", incident_id)))
+
+    def reference(self, number: int) -> ReferenceDocument:
+        """Return what a version is compared with, since when, and what it was before."""
+        path = self.path("versions", number, "reference")
+        return cast("ReferenceDocument", self.transport.get(path))
+
+    def label_lag(self) -> dict[str, Any]:
+        """Return how long labels take and what share of the answers gets one."""
+        return cast("dict[str, Any]", self.transport.get(self.path("label-lag")))
+
+    def retention(self) -> dict[str, Any]:
+        """Return by kind what is forgotten after how many days, and what was."""
+        return cast("dict[str, Any]", self.transport.get(self.path("retention")))
 
     def check_document(self, check_id: str) -> CheckDocument:
         """Return how far one check is."""

@@ -6,8 +6,10 @@ from uuid import uuid4
 
 from upkeep.documents import (
     CheckDocument,
+    IncidentDocument,
     ModelDocument,
     Policy,
+    ReferenceDocument,
     RunDocument,
     VersionDocument,
 )
@@ -68,6 +70,7 @@ class Steering(Reading):
         recipe: Mapping[str, Any] | None = None,
         seed: int | None = None,
         repeat_of: str | None = None,
+        force: bool = False,
         idempotency_key: str | None = None,
         wait: bool = False,
         timeout_seconds: float | None = None,
@@ -81,17 +84,20 @@ class Steering(Reading):
             recipe: the task type's knobs that differ from their defaults.
             seed: of everything random; None = drawn.
             repeat_of: id of a run to do again, on the same data with the same seed.
+            force: in spite of incidents upstream; their rows are left out all the same.
             idempotency_key: the same key asks for the same run; None = a new one.
             wait: return only when the run has ended, in whichever way; look at its `state`.
             timeout_seconds: how long to wait; None = for ever.
             on_progress: called with the run whenever it has changed.
 
         Raises:
-            Conflict: another run is in flight.
+            Conflict: another run is in flight, or an incident stands.
             StillWaiting: it has not ended in time; it goes on.
         """
         stated = {"start_from": start_from, "recipe": recipe, "seed": seed, "repeat_of": repeat_of}
         wish = {key: value for key, value in stated.items() if value is not None}
+        if force:
+            wish["force"] = True
         run = cast(
             "RunDocument",
             self.transport.post(
@@ -199,16 +205,63 @@ class Steering(Reading):
             document["to"] = to
         return cast("VersionDocument", self.transport.post(self.path("rollback"), document))
 
+    def acknowledge(self, incident_id: str, reason: str = "not stated") -> IncidentDocument:
+        """Say that somebody looks after an incident; it goes on blocking.
+
+        Raises:
+            Conflict: it is resolved.
+        """
+        return cast(
+            "IncidentDocument", self._tell(("incidents", incident_id, "acknowledge"), reason)
+        )
+
+    def resolve(
+        self, incident_id: str, reason: str, *, is_genuine: bool = False
+    ) -> IncidentDocument:
+        """End an incident.
+
+        Args:
+            incident_id: which one.
+            reason: for the audit.
+            is_genuine: it was no fault, but is how things are now: its rows count.
+
+        Raises:
+            Conflict: it is resolved already.
+        """
+        path = self.path("incidents", incident_id, "resolve")
+        document = {"reason": reason, "is_genuine": is_genuine}
+        return cast("IncidentDocument", self.transport.post(path, document))
+
+    def replace_reference(self, number: int, dataset: str, reason: str) -> ReferenceDocument:
+        """Compare a version with another dataset from now on; its watch starts anew.
+
+        Args:
+            number: which version.
+            dataset: id of an uploaded dataset.
+            reason: for the audit.
+
+        Raises:
+            Invalid: the dataset cannot serve as one; `errors` say why.
+        """
+        answer = self.transport.send(
+            "PUT",
+            self.path("versions", number, "reference"),
+            content=to_json({"dataset": dataset, "reason": reason}),
+            headers={"Content-Type": "application/json"},
+            is_repeatable=True,
+        )
+        return cast("ReferenceDocument", answer.json())
+
     def pause(self, reason: str = "not stated") -> ModelDocument:
         """Stop deciding and training by itself; observations are still taken in."""
-        return cast("ModelDocument", self._tell("pause", reason))
+        return cast("ModelDocument", self._tell(("pause",), reason))
 
     def resume(self, reason: str = "not stated") -> ModelDocument:
         """Decide and train by itself again."""
-        return cast("ModelDocument", self._tell("resume", reason))
+        return cast("ModelDocument", self._tell(("resume",), reason))
 
-    def _tell(self, what: str, reason: str) -> Any:
-        return self.transport.post(self.path(what), {"reason": reason}, is_repeatable=True)
+    def _tell(self, what: tuple[str, ...], reason: str) -> Any:
+        return self.transport.post(self.path(*what), {"reason": reason}, is_repeatable=True)
 
     def change_policy(self, patch: Mapping[str, Any]) -> Policy:
         """Change the policy by a JSON merge patch (RFC 7396); return its new version.

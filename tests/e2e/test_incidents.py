@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.support import FAST, LABELS, pictures, unique
-from upkeep import Invalid, Upkeep
+from upkeep import Conflict, Invalid, Upkeep
 
 WAIT = 240.0
 FIELDS = [
@@ -54,10 +54,6 @@ def observe(model, seen, *, right):
     model.wait_until_settled(WAIT)
 
 
-def incidents(client, model):
-    return client.transport.get(f"/v1/models/{model.name}/incidents")["items"]
-
-
 def champion_of_mixed(client, **policy):
     model = client.create_model(
         unique("mixed"),
@@ -77,11 +73,11 @@ def champion_of_mixed(client, **policy):
 def test_a_null_spike_starts_no_run_and_ends_by_itself(client):
     model = champion_of_mixed(client)
     observe(model, rows(100, seed=1), right=1.0)
-    assert incidents(client, model) == []
+    assert list(model.incidents()) == []
 
     observe(model, rows(120, seed=2, without=["age"]), right=0.5)
 
-    (opened,) = incidents(client, model)
+    (opened,) = list(model.incidents())
     assert (opened["field"], opened["kind"], opened["state"]) == ("age", "missing", "open")
     assert opened["last_sequence"] - opened["first_sequence"] == 119
     decided = next(model.decisions())
@@ -92,7 +88,7 @@ def test_a_null_spike_starts_no_run_and_ends_by_itself(client):
 
     observe(model, rows(80, seed=3), right=1.0)
 
-    (ended,) = incidents(client, model)
+    (ended,) = list(model.incidents())
     assert (ended["state"], ended["resolved_by"]) == ("resolved", "upkeep")
     assert next(model.reports())["performance"]["n"] == 180  # answers to sound rows
     assert len(list(model.runs())) == 1
@@ -108,11 +104,34 @@ def test_a_broken_schema_is_looked_at_though_no_row_is_stored(client):
         model.log(renamed)
     model.wait_until_settled(WAIT)
 
-    (opened,) = incidents(client, model)
+    (opened,) = list(model.incidents())
     assert (opened["kind"], opened["state"]) == ("schema", "open")
     assert "/inputs/picture unknown field" in opened["reason"]
+    assert model.acknowledge(opened["id"], "the sender was told")["state"] == "acknowledged"
+    with pytest.raises(Conflict, match="force"):
+        model.retrain("in spite of it")
 
     observe(model, rows(100, seed=2), right=1.0)
 
-    (ended,) = incidents(client, model)
-    assert ended["state"] == "resolved"
+    (ended,) = list(model.incidents(state="resolved"))
+    assert model.incident(opened["id"]) == ended
+    with pytest.raises(Conflict, match="resolved"):
+        model.resolve(opened["id"], "again")
+
+
+def test_what_a_version_is_held_against_is_shown_and_replaced(client):
+    model = champion_of_mixed(client)
+    first = model.reference(1)
+    uploaded = model.upload("reference", rows(120, seed=5))
+
+    replaced = model.replace_reference(1, uploaded["id"], "the old one was of last year")
+
+    assert (replaced["dataset"], replaced["n_rows"]) == (uploaded["id"], 120)
+    assert [one["dataset"] for one in replaced["history"]] == [uploaded["id"], first["dataset"]]
+    observe(model, rows(100, seed=6), right=1.0)
+    report = next(model.reports())
+    assert (report["finding"], report["n_reference"]) == ("no_drift", 120)
+    assert set(model.moved(report["id"])) == {"histograms", "exemplars", "classes"}
+    assert model.alarms()["n_alarms"] == 0
+    assert model.label_lag()["coverage"] > 0
+    assert model.retention()["inputs"]["days"] is None

@@ -62,12 +62,13 @@ def test_two_wishes_to_retrain_carry_two_keys(service, fraud):
 
 def test_a_wish_to_retrain_says_only_what_was_stated(service, fraud):
     service.answers("POST", f"{FRAUD}/retrain", _run("queued"))
-    fraud.retrain("drift", start_from="base", recipe={"epochs": 2}, idempotency_key="k")
+    fraud.retrain("drift", start_from="base", recipe={"epochs": 2}, force=True, idempotency_key="k")
     assert service.seen[0].headers["idempotency-key"] == "k"
     assert service.seen[0].json == {
         "reason": "drift",
         "start_from": "base",
         "recipe": {"epochs": 2},
+        "force": True,
     }
 
 
@@ -113,10 +114,13 @@ def test_each_move_says_why(service, fraud):
     fraud.rollback("complaints", to=2)
     fraud.promote(3, "better", force=True, judged_against=2)
     fraud.cancel("r", "mistake")
+    service.answers("POST", f"{FRAUD}/incidents/i/acknowledge", {})
+    fraud.acknowledge("i", "told the sender")
     assert [seen.json for seen in service.seen] == [
         {"reason": "holiday"},
         {"reason": "back"},
         {"reason": "complaints", "to": 2},
         {"reason": "better", "force": True, "judged_against": 2},
         {"reason": "mistake"},
+        {"reason": "told the sender"},
     ]

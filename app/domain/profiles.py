@@ -121,11 +121,12 @@ class CategoryBins:
         """Return the bin of each value, (n,); `UNSEEN` and `MISSING` where it has none."""
         table: dict[Any, int] = {name: code for code, name in enumerate(self.categories)}
         table[None] = MISSING
-        found = map(table.get, values.tolist())
-        codes = [
-            self._other_code(v, table) if c is None else c
-            for c, v in zip(found, values, strict=True)
-        ]
+        codes = list(map(table.get, values.tolist()))
+        if None in codes:
+            codes = [
+                self._other_code(v, table) if c is None else c
+                for c, v in zip(codes, values, strict=True)
+            ]
         return np.array(codes, dtype=np.uint8)
 
     def _other_code(self, value: Any, table: Mapping[Any, int]) -> int:

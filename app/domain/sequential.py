@@ -233,7 +233,7 @@ def wager_by_season(
     """
     weights = played[0][0].weights
     logs = sum(blocks.astype(np.float64) @ bets.log_factors for bets, blocks in played)
-    growth = np.exp(np.clip(logs, -230.0, 230.0))
+    growth = np.exp(np.clip(logs, -230.0, 230.0)).swapaxes(0, 1).copy()  # (blocks, c, k)
     n_blocks = played[0][1].shape[1]
     n_rows = np.zeros(n_blocks, dtype=np.int64)
     for _, blocks in played:
@@ -241,7 +241,7 @@ def wager_by_season(
     values = wealth.values
     levels = np.empty(n_blocks)
     for index, n in enumerate(n_rows):
-        values = np.minimum((values + n) * growth[:, index], CEILING)
+        values = np.minimum((values + n) * growth[index], CEILING)
         levels[index] = np.vdot(weights, values)
     peak = max(wealth.peak, float(levels.max())) if n_blocks else wealth.peak
     return Wealth(values, wealth.n_rows + int(n_rows.sum()), peak), levels

@@ -27,7 +27,7 @@ class CheckPolicy:
         window_rows: the newest observations compared with the reference, at most.
         sample_rows: of the window's newest rows, so many at most are read as they are: by detectors
             that need more than counts, and for what only the model can say of a row (its embedding,
-            and its confidence where no scores were logged).
+            and how sure it is where no scores were logged, or not of every class).
         reference_rows: rows of the reference read, at most; spread evenly over it.
         minimum_rows: below so many observations the finding is "insufficient data".
         fdr: false discovery rate over the signals of one report, at most.
@@ -39,7 +39,8 @@ class CheckPolicy:
             whose rows tell their time; where a season has too few, reports say what was taken.
         detectors: by kind of signal, with their options (each has a tolerated effect: a smaller
             shift is no drift however many rows show it); Evidently's are named
-            "evidently:<stat test>".
+            "evidently:<stat test>". The scores of all classes are measured as an embedding is, by
+            `classifier` alone where that is named.
     """
 
     every_seconds: Annotated[float, Gt(0.0)] = 30.0

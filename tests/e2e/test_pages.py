@@ -147,6 +147,8 @@ def add_report(work, model, version, *, last_sequence):
     score = {"feature": "unseen_<word>", "kind": "location", "detector": "ks", "statistic": 0.4,
              "p_value": 1e-9, "q_value": 1e-8, "effect": 0.4, "threshold": 0.1, "n_reference": 90,
              "n_current": 80, "drifted": True, "detail": {}}  # fmt: skip
+    moved = {"label": "<i>card", "index": 0, "before": 0.125, "now": 0.25}
+    joint = {**score, "feature": "scores", "kind": "class_scores", "detail": {"classes": [moved]}}
     performance = {"n": 80, "accuracy": 0.9, "floor": 0.85, "changed_at": 3, "n_since": 9,
                    "accuracy_since": 0.8, "lower_since": 0.4, "upper_since": 0.9}  # fmt: skip
     window = {"n_observations": 80, "first_sequence": 1, "last_sequence": last_sequence}
@@ -160,7 +162,7 @@ def add_report(work, model, version, *, last_sequence):
                 "finding": "drift",
                 "window": window,
                 "n_reference": 90,
-                "scores": [score],
+                "scores": [score, joint],
                 "performance": performance,
                 "fdr": 0.01,
                 "evidently_json": {"moved": MOVED},
@@ -217,6 +219,7 @@ def test_the_whole_story_is_told_with_every_word_escaped(site, work, actor, mode
     assert "<i>as good" not in page.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
     assert "unseen &lt;word&gt;" in page.text
+    assert "&lt;i&gt;card 12.5\u202f% → 25.0\u202f%" in page.text
     assert 'class="mark drift"' in page.text
     assert 'class="mark promoted"' in page.text
     assert "Training run" in page.text

@@ -71,12 +71,13 @@ def build_report(
     """Return Evidently's HTML report (gzipped) and its JSON, both with our q-values and verdicts.
 
     The page opens with our verdict of every signal, drifted ones first (`AT_MOST_VERDICTS`).
-    Evidently draws at most `AT_MOST_COLUMNS` of them, drifted and least likely ones first, on at
-    most `AT_MOST_ROWS` rows a side; an embedding by the first principal components of its
-    reference. What cannot be drawn is listed under `undrawn` with a reason; nothing here raises
-    for what the data hold. Evidently writes categories and names into a script element as they
-    are, so their angle brackets are replaced by look-alikes: an observation cannot carry a script
-    into the page. About 0.1 s of CPU a signal, plus 7 s once a process for Evidently's import.
+    Evidently draws at most `AT_MOST_COLUMNS` of them, drifted and least likely ones first, on
+    at most `AT_MOST_ROWS` rows a side; an embedding by the first principal components of its
+    reference, the scores of classes by those that moved most. What cannot be drawn is listed
+    under `undrawn` with a reason; nothing here raises for what the data hold. Evidently writes
+    categories and names into a script element as they are, so their angle brackets are replaced
+    by look-alikes: an observation cannot carry a script into the page. About 0.1 s of CPU a
+    signal, plus 7 s once a process for Evidently's import.
 
     Args:
         reference: kind to name to values, as `measure_window` takes them.
@@ -151,7 +152,8 @@ def _drawable(
         if before is None or after is None:
             undrawn[name] = "absent from one side"
             continue
-        pairs = _pairs(name, str(kind), np.asarray(before), np.asarray(after))
+        classes = score.detail.get("classes")
+        pairs = _pairs(name, str(kind), np.asarray(before), np.asarray(after), classes)
         if isinstance(pairs, str):
             undrawn[name] = pairs
         elif len(chosen) + len(pairs) > AT_MOST_COLUMNS:
@@ -170,7 +172,11 @@ def _unused(label: str, chosen: Drawable) -> str:
 
 
 def _pairs(
-    name: str, kind: str, before: NDArray[Any], after: NDArray[Any]
+    name: str,
+    kind: str,
+    before: NDArray[Any],
+    after: NDArray[Any],
+    classes: Sequence[Mapping[str, Any]] | None,
 ) -> dict[str, tuple[str, NDArray[Any], NDArray[Any]]] | str:
     """Return one signal's columns to draw, or why there are none."""
     if kind in {"numeric", "categorical"}:
@@ -181,6 +187,13 @@ def _pairs(
             return "no values on one side"
         return {
             name: (kind, *((before, after) if kind == "numeric" else _commonest(before, after)))
+        }
+    if kind == "embedding" and classes:
+        before, after = _thinned(before), _thinned(after)
+        return {
+            f"{name} of {one['label']}": ("numeric", before[:, at], after[:, at])
+            for one in classes[:N_COMPONENTS]
+            for at in [one["index"]]
         }
     if kind == "embedding":
         return _components(name, finite_rows(before), finite_rows(after))

@@ -32,6 +32,7 @@ MINIMUM_ROWS: Final = 30
 INSUFFICIENT: Final = "insufficient"
 MISSING: Final = "missing"
 SURE: Final = 1e-3
+NOTHING_OWN: Final[Mapping[str, Selection]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def measure_window(
     seed: int,
     minimum_rows: int = MINIMUM_ROWS,
     counted: Counted | None = None,
+    own: Mapping[str, Selection] = NOTHING_OWN,
 ) -> list[DriftScore]:
     """Measure every signal of the reference in a current window, corrected together.
 
@@ -106,6 +108,7 @@ def measure_window(
         minimum_rows: with fewer on either side a signal is called insufficient.
         counted: numeric and categorical signals of all rows of the window, of which `current` may
             be a sample; detectors for which counts are enough read these.
+        own: by name, detectors of single signals in the place of those of their kind.
 
     Returns:
         One score a signal, in the order of the reference. A detector without p-value (a distance
@@ -121,11 +124,15 @@ def measure_window(
         kind: [(name, configured(name, options)) for name, options in selected.get(kind, ())]  # type: ignore[call-overload]  # keys come from JSON
         for kind in reference
     }
+    own_of = {
+        feature: [(name, configured(name, options)) for name, options in chosen]
+        for feature, chosen in own.items()
+    }
     together = _measured_together(reference, current, chosen_of, seed=seed, counted=counted)
     scores: list[DriftScore] = []
     for kind, columns in reference.items():
-        chosen = chosen_of[kind]
         for feature, values in columns.items():
+            chosen = own_of.get(feature, chosen_of[kind])
             known = together.get((kind, feature), {})
             if counted is not None and known and all(name in known for name, _ in chosen):
                 before = after = values[:0]  # nobody reads the rows

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from app.domain.observations import ContractField, FieldType, Observation
 from app.services.batches import Columns as StoredRows
 from app.services.windows import Window
 from workers.jobs.champions import loaded
+from workers.jobs.class_scores import SIGNAL, are_joint, is_unsaid, logged
 from workers.jobs.fields import (
     PERIODS,
     Columns,
@@ -22,11 +24,31 @@ from workers.jobs.fields import (
 )
 from workers.task_types import task_types
 
-OWN: Final = ("prediction", "confidence", "embedding")
+OWN: Final = ("prediction", "confidence", "embedding", SIGNAL)
 """Signals of the champion's answers."""
 _KEPT: Final = 8
-_references: OrderedDict[tuple[str, str, bool], tuple[Columns, Mapping[str, Any]]] = OrderedDict()
-_answers: OrderedDict[str, dict[int, tuple[NDArray[np.float32], float]]] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """What is computed of a reference once: its signals, what they are fitted to, the classes."""
+
+    columns: Columns
+    state: Mapping[str, Any]
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What is known of the champion's answer to a row: features (d,), scores (K,)."""
+
+    features: NDArray[np.float32]
+    confidence: float
+    scores: NDArray[np.float64]
+
+
+_references: OrderedDict[tuple[str, str, bool], _Reference] = OrderedDict()
+_answers: OrderedDict[str, dict[int, _Answer]] = OrderedDict()
 
 
 def reference_columns(window: Window) -> Columns:
@@ -39,7 +61,7 @@ def reference_columns(window: Window) -> Columns:
     bound = _bound(window)
     return {
         kind: {name: values for name, values in found.items() if name not in bound}
-        for kind, found in _reference(window)[0].items()
+        for kind, found in _reference(window).columns.items()
     }
 
 
@@ -60,7 +82,12 @@ def _bound(window: Window) -> frozenset[str]:
     )
 
 
-def _reference(window: Window) -> tuple[Columns, Mapping[str, Any]]:
+def labels_of(window: Window) -> Sequence[str]:
+    """Return the champion's classes, in the order of its scores."""
+    return _reference(window).labels
+
+
+def _reference(window: Window) -> _Reference:
     key = (window.champion.digest, str(window.champion.reference), _asks_of_texts(window))
     if key not in _references:
         inputs = [row.inputs for row in window.reference]
@@ -68,12 +95,14 @@ def _reference(window: Window) -> tuple[Columns, Mapping[str, Any]]:
         times = [row.observed_at for row in window.reference]
         columns = _input_columns(window, inputs, times, state, of_reference=True)
         classifier = loaded(window.model, window.champion)
-        scores = classifier.scores(inputs)
-        answers = [classifier.labels[index] for index in scores.argmax(axis=1)]
+        scores, labels = classifier.scores(inputs), classifier.labels
+        answers = [labels[index] for index in scores.argmax(axis=1)]
         columns["categorical"]["prediction"] = np.asarray(answers, dtype=object)
         columns["numeric"]["confidence"] = scores.max(axis=1).astype(np.float64)
         columns["embedding"]["embedding"] = _as_embedding(classifier.features(inputs))
-        _references[key] = columns, state
+        if are_joint(labels):
+            columns["embedding"][SIGNAL] = _as_embedding(scores)
+        _references[key] = _Reference(columns, state, labels)
         while len(_references) > _KEPT:
             _references.popitem(last=False)
     _references.move_to_end(key)
@@ -86,37 +115,35 @@ def sample_columns(window: Window) -> Columns:
     if not window.n_reference or not rows:
         return {}
     inputs, times = [row.inputs for row in rows], [row.at for row in rows]
-    columns = _input_columns(window, inputs, times, _reference(window)[1])
+    columns = _input_columns(window, inputs, times, _reference(window).state)
     answers = _answered(window, rows)
-    logged = [max(row.scores.values()) if row.scores else None for row in rows]
     columns["categorical"]["prediction"] = np.asarray([r.prediction for r in rows], dtype=object)
-    columns["numeric"]["confidence"] = np.asarray(
-        [own if seen is None else seen for seen, (_, own) in zip(logged, answers, strict=True)],
-        dtype=np.float64,
-    )
-    features = np.stack([vector for vector, _ in answers])
-    columns["embedding"]["embedding"] = _as_embedding(features)
+    columns["numeric"]["confidence"] = np.array([answer.confidence for answer in answers])
+    columns["embedding"]["embedding"] = _as_embedding(np.stack([a.features for a in answers]))
+    if are_joint(labels_of(window)):
+        columns["embedding"][SIGNAL] = np.stack([answer.scores for answer in answers])
     return columns
 
 
-def _answered(
-    window: Window, rows: Sequence[Observation]
-) -> list[tuple[NDArray[np.float32], float]]:
-    """Return the champion's features and confidence of rows; it is asked once about each."""
+def _answered(window: Window, rows: Sequence[Observation]) -> list[_Answer]:
+    """Return the champion's answers to rows; it is asked once about each.
+
+    How sure it is is asked only where that was not logged, or not of every class.
+    """
     version = window.champion.digest
     known = _answers.setdefault(version, {})
     _answers.move_to_end(version)
     new = [row for row in rows if row.sequence not in known]
     if new:
         classifier = loaded(window.model, window.champion)
-        inputs = [row.inputs for row in new]
-        features = classifier.features(inputs)
-        if all(row.scores for row in new):
-            confidence = np.full(len(new), np.nan)
-        else:
-            confidence = classifier.scores(inputs).max(axis=1).astype(np.float64)
-        for row, vector, sure in zip(new, features, confidence, strict=True):
-            known[row.sequence] = vector, float(sure)
+        features = classifier.features([row.inputs for row in new])
+        scores = np.stack([logged(row, classifier.labels) for row in new])
+        asked = [place for place, row in enumerate(new) if is_unsaid(row, scores[place])]
+        if asked:
+            scores[asked] = classifier.scores([new[place].inputs for place in asked])
+        for row, vector, own in zip(new, features, scores, strict=True):
+            confidence = max(row.scores.values()) if row.scores else own.max()
+            known[row.sequence] = _Answer(vector, float(confidence), own)
     found = [known[row.sequence] for row in rows]
     _answers[version] = {row.sequence: answer for row, answer in zip(rows, found, strict=True)}
     while len(_answers) > _KEPT:
@@ -139,7 +166,7 @@ def stored_columns(
         scores were logged, only the newest rows are shown to the champion.
     """
     times = [at.replace(tzinfo=UTC) for at in rows.observed_at.astype("datetime64[us]").tolist()]
-    columns = _input_columns(window, _inputs_of(rows), times, _reference(window)[1])
+    columns = _input_columns(window, _inputs_of(rows), times, _reference(window).state)
     columns["categorical"]["prediction"] = rows.predictions
     confidence = np.full(len(rows), np.nan)
     if rows.scores:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.domain.drift import DriftScore, Watch
 from app.domain.observations import FieldType
 from app.services.windows import Window
+from workers.jobs.class_scores import SIGNAL
 from workers.jobs.context import current as this_worker
 from workers.statistics.histograms import histogram
 from workers.statistics.neighbours import strangeness
@@ -85,10 +86,25 @@ def what_moved(
             after = current.get(kind, {}).get(name)
             if before is not None and after is not None:
                 found["histograms"][name] = histogram(before, after)
+    found["histograms"] |= _of_classes(reference, current, scores)
     found["histograms"] = dict(list(found["histograms"].items())[:AT_MOST_HISTOGRAMS])
     sides = [columns.get("embedding", {}).get("embedding") for columns in (reference, current)]
     if any(score.drifted for score in scores) and all(_is_whole(side) for side in sides):
         found |= _strangest(window, reference, current)
+    return found
+
+
+def _of_classes(
+    reference: Columns, current: Columns, scores: Sequence[DriftScore]
+) -> dict[str, dict[str, Any]]:
+    """Return histograms of the scores of the classes that moved most, where scores drifted."""
+    found = {}
+    sides = [columns.get("embedding", {}).get(SIGNAL) for columns in (reference, current)]
+    for score in scores:
+        if score.feature == SIGNAL and score.drifted:
+            for one in score.detail.get("classes", ())[:N_CLASSES]:
+                before, after = (np.asarray(side)[:, one["index"]] for side in sides)
+                found[f"{SIGNAL} of {one['label']}"] = histogram(before, after)
     return found
 
 

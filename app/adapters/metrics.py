@@ -67,6 +67,11 @@ slice_accuracy = Gauge(
 slice_labels = Gauge(
     "upkeep_slice_labels", "Labelled answers of a declared slice.", ["model", "slice"]
 )
+slice_drifted = Gauge(
+    "upkeep_slice_drifted_signals",
+    "Signals that drifted within a declared slice at the newest look.",
+    ["model", "slice"],
+)
 runs = Gauge("upkeep_training_runs", "Training runs by state.", ["model", "state"])
 run_seconds = Gauge("upkeep_training_run_seconds", "Duration of the newest run.", ["model"])
 run_progress = Gauge("upkeep_training_run_progress_ratio", "Of the run in flight.", ["model"])
@@ -95,6 +100,7 @@ _ANEW = (
     estimate_labels,
     slice_accuracy,
     slice_labels,
+    slice_drifted,
     harm,
     runs,
     decisions,
@@ -179,6 +185,8 @@ def _refresh_report(model: str, item: dict[str, object]) -> None:
         slice_labels.labels(model, one["name"]).set(one["n"])
         if one["n"]:
             slice_accuracy.labels(model, one["name"]).set(one["n_right"] / one["n"])
+        if (drift := one.get("drift")) and drift["n_signals"]:
+            slice_drifted.labels(model, one["name"]).set(len(drift["drifted"]))
     for score in scores if isinstance(scores, list) else []:
         if score.get("q_value") is not None:
             drift_score.labels(model, score["feature"]).set(score["q_value"])

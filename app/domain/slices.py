@@ -1,13 +1,15 @@
-"""Has accuracy fallen for some of the rows, though it holds for all of them together?"""
+"""Has accuracy fallen, or have the inputs moved, for some of the rows alone?"""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
 
+from app.domain.drift import DriftScore, judge_scores
 from app.domain.performance import DROPS, clopper_pearson, standard_error
 
 N_VALUES: Final = 20
@@ -16,9 +18,41 @@ MINIMUM_REFERENCE: Final = 30
 """Reference rows of a slice below which nobody knows what it was accepted with."""
 
 
+class SliceFinding(StrEnum):
+    """What the newest look concluded of the inputs of a slice."""
+
+    DRIFT = "drift"
+    NO_DRIFT = "no_drift"
+    INSUFFICIENT_DATA = "insufficient_data"
+    NOT_LOOKED_AT = "not_looked_at"
+
+
+@dataclass(frozen=True, slots=True)
+class SliceDrift:
+    """How a slice's rows compare with the reference's rows of that slice, at the newest look.
+
+    Attributes:
+        n_reference, n_current: rows of the slice on either side.
+        n_signals: signals tested.
+        n_left_out: signals left out to bound the cost of a check.
+        drifted: names of those that drifted.
+        strongest: score of the signal that surely moved most; None where nothing was tested.
+        last_sequence: arrival number of the newest row of that look.
+    """
+
+    finding: SliceFinding
+    n_reference: int
+    n_current: int
+    n_signals: int = 0
+    n_left_out: int = 0
+    drifted: Sequence[str] = ()
+    strongest: Mapping[str, Any] | None = None
+    last_sequence: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What the labelled answers say of the rows with one value of one field.
+    """What is known of the rows with one value of one field.
 
     Attributes:
         name: `field=value`.
@@ -33,6 +67,7 @@ class Slice:
         log_e_value_max: natural logarithm of the largest mean of them; None before any.
         rises: the logarithm that each drop's evidence rose by since it was lowest.
         since: (answers, right ones) since then, for each drop.
+        drift: what the newest look said of its inputs; None before any.
     """
 
     name: str
@@ -47,6 +82,7 @@ class Slice:
     log_e_value_max: float | None = None
     rises: Sequence[float] = (0.0,) * len(DROPS)
     since: Sequence[Sequence[int]] = field(default=((0, 0),) * len(DROPS))
+    drift: SliceDrift | None = None
 
     def has_fallen(self, run_length: float) -> bool:
         """Whether the alarm was reached that sounds once in so many answers, or less often."""
@@ -98,6 +134,63 @@ def name_of(field_name: str, inputs: Mapping[str, Any]) -> str:
     """Return the slice of a field that a row belongs to."""
     value = inputs.get(field_name)
     return f"{field_name}={'(missing)' if value is None else str(value)[:100]}"
+
+
+def values_of(fields: Sequence[str], inputs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the slices that rows show, the `N_VALUES` most frequent of each field."""
+    return [
+        value
+        for name in fields
+        for value, _ in Counter(name_of(name, row) for row in inputs).most_common(N_VALUES)
+    ]
+
+
+def judged_together(
+    found: Mapping[str, tuple[SliceDrift, Sequence[DriftScore]]], *, fdr: float
+) -> dict[str, SliceDrift]:
+    """Return what a look concluded of each slice: all signals of all slices are one family.
+
+    Args:
+        found: by name, what was compared and the scores of it.
+        fdr: false discovery rate to hold over them all, in (0, 1).
+    """
+    judged = iter(judge_scores([one for _, scores in found.values() for one in scores], fdr=fdr))
+    concluded = {}
+    for name, (drift, raw) in found.items():
+        scores = [next(judged) for _ in raw]
+        tested = [score for score in scores if score.p_value is not None or score.drifted]
+        drifted = tuple(score.feature for score in scores if score.drifted)
+        finding = drift.finding
+        if scores:
+            finding = SliceFinding.DRIFT if drifted else SliceFinding.NO_DRIFT
+        concluded[name] = replace(
+            drift,
+            finding=finding,
+            n_signals=len(tested),
+            drifted=drifted,
+            strongest=_shown(min(tested, key=_surest_first)) if tested else None,
+        )
+    return concluded
+
+
+def _surest_first(score: DriftScore) -> tuple[bool, float, float]:
+    q_value = 1.0 if score.q_value is None else score.q_value
+    return not score.drifted, q_value, -(score.effect or 0.0)
+
+
+def _shown(score: DriftScore) -> dict[str, Any]:
+    kept = ("feature", "kind", "detector", "p_value", "q_value", "effect", "threshold", "drifted")
+    return {name: getattr(score, name) for name in kept}
+
+
+def with_drift(slices: Sequence[Slice], found: Mapping[str, SliceDrift]) -> list[Slice]:
+    """Return the slices with what a look said of them; those that no label shows come last."""
+    known = {one.name for one in slices}
+    return [
+        *(replace(one, drift=found.get(one.name, one.drift)) for one in slices),
+        *(Slice(name, 0, None, None, drift=drift) for name, drift in found.items()
+          if name not in known),
+    ]  # fmt: skip
 
 
 def labels_by_slice(

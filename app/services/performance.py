@@ -7,7 +7,7 @@ from typing import Final
 from app.domain.calibration import Calibration
 from app.domain.estimation import Bias, Bounded, Estimate, EstimateState
 from app.domain.models import MaintainedModel
-from app.domain.slices import Slice
+from app.domain.slices import Slice, SliceDrift, SliceFinding
 from app.services.ports import Json, Page, UnitOfWork
 
 _OF_THE_MACHINE: Final = frozenset({"calibration", "wealth", "bias", "through", "reference"})
@@ -53,9 +53,28 @@ def _time(text: str | None) -> datetime | None:
 def read_slices(document: Sequence[Json] | None) -> list[Slice]:
     """Return the slices that a report kept; Postgres gives large numbers back as integers."""
     return [
-        Slice(**{**one, "values": [float(value) for value in one["values"]]})
+        Slice(
+            **{
+                **one,
+                "values": [float(value) for value in one["values"]],
+                "drift": read_drift(one.get("drift")),
+            }
+        )
         for one in document or ()
     ]
+
+
+def read_drift(document: Json | None) -> SliceDrift | None:
+    """Return what a report kept of the drift of a slice."""
+    if document is None:
+        return None
+    return SliceDrift(
+        **{
+            **document,
+            "finding": SliceFinding(document["finding"]),
+            "drifted": tuple(document["drifted"]),
+        }
+    )
 
 
 def shown_slice(document: Json) -> Json:
@@ -64,6 +83,7 @@ def shown_slice(document: Json) -> Json:
     n, right = max(zip(document["rises"], document["since"], strict=True))[1]
     return {
         **{name: value for name, value in document.items() if name not in hidden},
+        "drift": document.get("drift"),
         "state": "insufficient_data" if document["floor"] is None else "watched",
         "accuracy": document["n_right"] / document["n"] if document["n"] else None,
         "n_since": n,

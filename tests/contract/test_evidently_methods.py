@@ -10,7 +10,7 @@ from app.domain.registry import scan
 from app.services.policies import read_policy
 from workers.detectors.evidently import NATURES
 from workers.detectors.measure import measure_window
-from workers.jobs.check_drift import selected
+from workers.jobs.measuring import selected
 
 scan(workers.detectors)
 pytestmark = pytest.mark.slow

@@ -89,3 +89,9 @@ def test_every_field_beside_the_picture_is_watched_and_none_hinders_training(mod
     assert watched >= {*SHIFTED, "since.part_of_day", "since.weekday", "embedding", "brightness"}
     assert drifted(quiet) == set()
     assert drifted(moved) == SHIFTED
+    slices = {one["name"]: one["drift"] for one in quiet["slices"]}
+    assert set(slices) == {"kind=a", "kind=b", "kind=c"}
+    for one in slices.values():
+        is_enough = min(one["n_reference"], one["n_current"]) >= 50
+        assert one["finding"] == ("no_drift" if is_enough else "insufficient_data"), one
+    assert {"age", "input.embedding"} & set(quiet["slices"][0]["drift"]["drifted"]) == set()

@@ -8,6 +8,7 @@ import pytest
 
 import workers.detectors
 from app.domain.registry import scan
+from app.domain.slices import with_drift
 from app.domain.versions import VersionEvent
 from app.services import drift
 from app.services.windows import AT_A_TIME
@@ -15,7 +16,9 @@ from tests.integration.support import LABELS, actor, add_version, expire_lease, 
 from workers.detectors import DEFAULTS
 from workers.detectors.measure import measure_window
 from workers.jobs import columns, looking
+from workers.jobs.estimating import sliced
 from workers.jobs.looking import look_at
+from workers.jobs.slicing import drift_by_slice
 
 scan(workers.detectors)
 
@@ -69,7 +72,7 @@ def begun(work, model, artifacts):
     return check, *drift.begin(work, artifacts, check, owner="tester", seconds=60.0)
 
 
-def finished(work, lease, window, sight):
+def finished(work, lease, window, sight, **more):
     scores = measure_window(
         sight.reference,
         sight.sample,
@@ -79,7 +82,7 @@ def finished(work, lease, window, sight):
         counted=sight.counted,
     )
     report, _ = drift.finish(
-        work, lease, window, scores, sight.looked, html=None, evidently=None, now=now()
+        work, lease, window, scores, sight.looked, html=None, evidently=None, now=now(), **more
     )
     with work:
         return work.checks.report(report, window.model.id)
@@ -221,3 +224,64 @@ def test_a_profile_is_shown_once_a_check_has_fitted_it(api, work, model, artifac
     assert sum(by_name["n_words"]["counts"]) == 500
     assert set(by_name["prediction"]["categories"]) <= set(LABELS)
     assert shown["size_bytes"] <= 20_000 * len(shown["columns"])
+
+
+@pytest.fixture
+def sliced_model(api, work, announced):
+    body = {
+        "name": f"sliced-{now().timestamp():.6f}",
+        "task_type": "text-classification",
+        "base_model": "preset:none",
+        "labels": list(LABELS),
+        "input_contract": {
+            "fields": [{"name": "text", "type": "text"}, {"name": "site", "type": "category"}]
+        },
+        "objective": {"slices": ["site"]},
+    }
+    answer = api.post("/v1/models", json=body)
+    assert answer.status_code == 201, answer.text
+    with work:
+        return work.models.get(body["name"], actor(work).project_id)
+
+
+def at_sites(rows, *, moved=None):
+    """One row in ten is of the site `far`, the rest of `near`; texts of one may be longer."""
+    for index, row in enumerate(rows):
+        row["inputs"]["site"] = "near" if index % 10 else "far"
+        if row["inputs"]["site"] == moved:
+            row["inputs"]["text"] = f"word word word word {row['inputs']['text']}"
+    return rows
+
+
+def test_a_shift_within_one_slice_is_reported_for_it_and_for_no_other(
+    api, work, artifacts, guessing, sliced_model
+):
+    rows = [
+        {"inputs": row["inputs"], "label": row["prediction"]} for row in at_sites(texts(0, 1500))
+    ]
+    stored = upload(work, artifacts, sliced_model, rows, "reference")
+    version = add_version(work, sliced_model, reference=stored)
+    with work:
+        work.versions.advance(version, VersionEvent.FORCED, actor="tester", reason="a test")
+    feed(work, sliced_model, at_sites(texts(2000, 2800), moved="far"), labelled=False)
+    _, lease, window = begun(work, sliced_model, artifacts)
+    sight = look_at(work, window)
+    slices = sliced(window, sight.reference)
+    slices = with_drift(slices, drift_by_slice(window, sight, slices))
+    report = finished(work, lease, window, sight, slices=slices)
+
+    shown = api.get(f"/v1/models/{sliced_model.name}/reports/{report['id']}").json()["slices"]
+    by_name = {one["name"]: one["drift"] for one in shown}
+    assert by_name["site=far"]["finding"] == "drift"
+    assert "n_words" in by_name["site=far"]["drifted"]
+    assert by_name["site=near"]["finding"] == "no_drift"
+    assert (by_name["site=far"]["n_reference"], by_name["site=far"]["n_current"]) == (150, 80)
+    assert "site=far" in api.get(f"/models/{sliced_model.name}").text
+    exposed = api.get("/metrics").text
+    assert (
+        f'upkeep_slice_drifted_signals{{model="{sliced_model.name}",slice="site=near"}} 0.0'
+        in exposed
+    )
+    with work:
+        kept = work.checks.slices(version.id)
+    assert [one.drift for one in kept] == [one.drift for one in slices]

@@ -1,31 +1,24 @@
 """The job that measures one window against its reference."""
 
-from collections.abc import Mapping
-from typing import Any, Final
 from uuid import UUID
 
 import structlog
 from celery import shared_task
 
-from app.domain.drift import DriftScore
 from app.domain.errors import StaleVerdict, UpkeepError
+from app.domain.slices import with_drift
 from app.services import drift
 from app.services.training import problem
-from app.services.windows import Window
-from workers.detectors import Kind, Selection
 from workers.detectors.evidently_report import build_report
-from workers.detectors.measure import measure_window
-from workers.jobs.class_scores import SIGNAL, chosen_for, comparable, with_classes
-from workers.jobs.columns import labels_of
 from workers.jobs.context import current, kept_alive, now
 from workers.jobs.estimating import estimated, sliced
 from workers.jobs.faults import faults_of
-from workers.jobs.looking import Sight, look_at
+from workers.jobs.looking import look_at
+from workers.jobs.measuring import measured
 from workers.jobs.moved import illustration
+from workers.jobs.slicing import drift_by_slice
 
 log = structlog.get_logger()
-
-NEVER: Final = 1e-300  # a level at which nothing is found
 
 
 @shared_task(name="upkeep.check_drift")
@@ -49,6 +42,7 @@ def check_drift(check_id: str) -> None:
             scores = measured(window, sight)
             estimate = estimated(window, sight.reference, sight.sample, now=now())
             slices = sliced(window, sight.reference)
+            slices = with_drift(slices, drift_by_slice(window, sight, slices))
             seen = faults_of(window, sight.reference, sight.sample)
             html, body = build_report(sight.reference, sight.sample, scores)
             body |= illustration(window, sight.reference, sight.sample, scores, sight.looked.watch)
@@ -78,27 +72,3 @@ def check_drift(check_id: str) -> None:
             drift.fail(work, lease, None, problem("stale-verdict", str(error)))
             return
     log.info("drift_check.completed", report_id=str(report_id), decision_id=str(decision_id))
-
-
-def measured(window: Window, sight: Sight) -> list[DriftScore]:
-    """Return the judged scores of all signals of a window, by the policy's detectors."""
-    rules = window.policy.check
-    chosen = selected(rules.detectors)
-    scores = measure_window(
-        *comparable(sight.reference, sight.sample),
-        chosen,
-        fdr=max(sight.looked.look(window)[0], NEVER),
-        seed=window.through[0] % 2**31,
-        minimum_rows=rules.minimum_rows,
-        counted=sight.counted,
-        own={SIGNAL: chosen_for(chosen.get("embedding", ()))},
-    )
-    labels = labels_of(window) if sight.reference else ()
-    return with_classes(scores, sight.reference, sight.sample, labels)
-
-
-def selected(
-    detectors: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> dict[Kind, Selection]:
-    """Return a policy's detectors in the form that measuring takes."""
-    return {kind: list(chosen.items()) for kind, chosen in detectors.items()}  # type: ignore[misc]  # kinds come from JSON

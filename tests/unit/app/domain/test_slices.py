@@ -1,11 +1,26 @@
 """A slice's fall is seen where the other rows hide it, and quiet slices keep quiet."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
+from app.domain.drift import DriftScore
 from app.domain.performance import watch_accuracy
-from app.domain.slices import MINIMUM_REFERENCE, fallen, labels_by_slice, slices_of
+from app.domain.slices import (
+    MINIMUM_REFERENCE,
+    SliceDrift,
+    SliceFinding,
+    fallen,
+    judged_together,
+    labels_by_slice,
+    slices_of,
+    values_of,
+    with_drift,
+)
+from app.services.documents import document
+from app.services.performance import read_slices
 
 REFERENCE = [{"site": "ab"[i % 2]} for i in range(400)] + [{"site": "rare"}] * 5
 RIGHT = [i % 10 != 0 and i % 10 != 1 for i in range(405)]
@@ -73,3 +88,55 @@ def test_all_slices_together_sound_a_false_alarm_no_sooner_than_promised():
     )
 
     assert n_alarms <= binom.ppf(1 - 1e-4, n_streams, n / run_length)
+
+
+def score(feature, p_value, *, effect=0.5):
+    return DriftScore(feature, "location", "ks", 1.0, p_value, 90, 80, effect=effect, threshold=0.1)
+
+
+def compared(**scores):
+    known = SliceDrift(SliceFinding.INSUFFICIENT_DATA, 90, 80, last_sequence=7)
+    return {name: (known, found) for name, found in scores.items()}
+
+
+def test_signals_of_all_slices_are_one_family():
+    alone = judged_together(compared(a=[score("age", 0.02)]), fdr=0.05)
+    quiet = {f"s{i}": [score("age", 0.9)] for i in range(9)}
+    among = judged_together(compared(a=[score("age", 0.02)], **quiet), fdr=0.05)
+
+    assert alone["a"].drifted == ("age",)
+    assert among["a"].drifted == ()
+    assert among["a"].strongest["q_value"] == pytest.approx(0.2)
+
+
+def test_a_slice_says_what_moved_most_and_one_without_scores_keeps_its_finding():
+    found = judged_together(
+        compared(a=[score("n", 0.5), score("age", 1e-9), score("small", 1e-12, effect=0.01)], b=[]),
+        fdr=0.05,
+    )
+    assert (found["a"].finding, found["a"].drifted, found["a"].n_signals) == ("drift", ("age",), 3)
+    assert (found["a"].strongest["feature"], found["a"].strongest["drifted"]) == ("age", True)
+    assert (found["b"].finding, found["b"].strongest) == ("insufficient_data", None)
+
+
+def test_what_a_look_said_stands_until_the_next_one():
+    found = judged_together(compared(**{"site=a": [score("age", 1e-9)]}), fdr=0.05)
+    slices = with_drift(fresh(), found)
+    later = labels_by_slice(slices, FIELDS, [{"site": "a"}], [True])
+
+    assert [one.drift for one in later if one.name == "site=a"] == [found["site=a"]]
+    assert with_drift(later, {}) == later
+    assert with_drift([], found)[0].name == "site=a"
+
+
+def test_the_most_frequent_values_are_slices_where_nothing_is_labelled():
+    assert values_of(FIELDS, REFERENCE) == ["site=a", "site=b", "site=rare"]
+
+
+def test_a_report_gives_back_what_it_kept_of_a_slices_drift():
+    found = judged_together(compared(**{"site=a": [score("age", 1e-9)]}), fdr=0.05)
+    slices = with_drift(fresh(), found)
+    kept = json.loads(json.dumps(document(slices)))
+
+    assert [one.drift for one in read_slices(kept)] == [one.drift for one in slices]
+    assert read_slices([{k: v for k, v in kept[0].items() if k != "drift"}])[0].drift is None

@@ -19,10 +19,10 @@ from app.services.ports import Example
 from app.services.windows import Window
 from workers.detectors.evidently_report import build_report
 from workers.jobs import columns
-from workers.jobs.check_drift import measured
 from workers.jobs.class_scores import SIGNAL, chosen_for, comparable, with_classes
 from workers.jobs.columns import reference_columns, sample_columns
 from workers.jobs.looking import Sight
+from workers.jobs.measuring import measured
 from workers.jobs.moved import what_moved
 
 scan(workers.detectors)

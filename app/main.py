@@ -24,6 +24,7 @@ from app.api import (
     observations,
     problems,
     promotion,
+    self_tests,
     training,
 )
 from app.api.context import Services, Wired
@@ -71,7 +72,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(api)
     api.add_middleware(_Measure)
-    for step in (models, observations, drift, incidents, training, promotion, govern, health):
+    for step in (
+        models,
+        observations,
+        drift,
+        self_tests,
+        incidents,
+        training,
+        promotion,
+        govern,
+        health,
+    ):
         api.include_router(step.router)
     api.include_router(_metrics_router())
     pages.mount(api)

@@ -17,7 +17,7 @@ from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.config import Settings
 from app.domain.errors import Unavailable
 from app.domain.registry import scan
-from app.services import decisions, drift, observations, retention, training
+from app.services import decisions, drift, observations, retention, self_tests, training
 from app.services.clock import now
 from app.services.ports import UnitOfWork
 
@@ -42,6 +42,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     while not stopping.is_set():
         turn: list[Callable[[], object]] = [
             lambda: drift.schedule_checks(work, now=now()),
+            lambda: self_tests.schedule(work, now=now()),
             lambda: decisions.on_schedule(work, now=now()),
             lambda: queue.relay(work, celery),
         ]
@@ -53,6 +54,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             turn[:0] = [
                 lambda: training.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
                 lambda: drift.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
+                lambda: self_tests.resend_stalled(work, **resend),  # noqa: B023  ends with this turn
                 lambda: observations.prepare_days(work, now=now()),
                 lambda: retention.enforce(work, now=now()),
             ]

@@ -26,6 +26,7 @@ from app.config import Settings
 from app.domain import incidents, training, versions
 from app.domain.policies import Policy
 from app.domain.registry import Registry, scan
+from app.domain.shifts import SHIFTS
 from app.gates import gates
 from app.services.keys import ALLOWED
 from app.triggers import triggers
@@ -256,6 +257,15 @@ def roles() -> str:
     return table(["Role", *permissions], rows)
 
 
+def shifts() -> str:
+    """Return what self-tests inject."""
+    rows = [
+        [one.kind, f"`{one.name}`", one.size, (one.inject.__doc__ or "").splitlines()[0]]
+        for one in SHIFTS
+    ]
+    return table(["Kind", "Shift", "Size", "What it does"], rows)
+
+
 def routes() -> str:
     """Return every operation of the OpenAPI snapshot."""
     paths = json.loads((DOCS / "openapi.json").read_text())["paths"]
@@ -289,6 +299,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "metrics": metric_list,
     "roles": roles,
     "routes": routes,
+    "shifts": shifts,
 }
 
 _BLOCK: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

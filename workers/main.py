@@ -36,6 +36,7 @@ JOBS = {
     "checks": (
         "workers.jobs.check_drift",
         "workers.jobs.evaluate",
+        "workers.jobs.self_test",
         "workers.jobs.verify_version",
         "workers.announcements",
     ),

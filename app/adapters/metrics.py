@@ -1,5 +1,6 @@
 """What Prometheus scrapes: read from Postgres at each scrape, so every API process agrees."""
 
+import math
 from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -8,7 +9,7 @@ from app.domain.alarms import AlarmRecord
 from app.domain.label_lag import LabelLag
 from app.services.alarms import alarm_record
 from app.services.observations import label_lags
-from app.services.ports import UnitOfWork
+from app.services.ports import Json, UnitOfWork
 
 requests = Counter("upkeep_http_requests", "Requests answered.", ["method", "route", "status"])
 request_seconds = Histogram("upkeep_http_request_seconds", "Time to answer.", ["route"])
@@ -47,6 +48,22 @@ violations = Gauge(
     "upkeep_contract_violations",
     "Values that broke the input contract; kind is missing, type, value or unknown.",
     ["model", "field", "kind"],
+)
+self_test_age = Gauge(
+    "upkeep_self_test_age_seconds", "Age of the newest measured self-test.", ["model"]
+)
+self_test_power = Gauge(
+    "upkeep_self_test_power_ratio",
+    "Windows in which the detectors see a known shift (newest self-test).",
+    ["model", "kind", "shift"],
+)
+self_test_delay = Gauge(
+    "upkeep_self_test_delay_rows",
+    "Median rows until the watch alarms; infinite where it does not within a window.",
+    ["model", "kind", "shift"],
+)
+blind_shifts = Gauge(
+    "upkeep_blind_shifts", "Known shifts that the detectors are blind to.", ["model"]
 )
 accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
 estimated = Gauge(
@@ -109,6 +126,10 @@ _ANEW = (
     label_lag,
     label_coverage,
     incidents,
+    self_test_age,
+    self_test_power,
+    self_test_delay,
+    blind_shifts,
 )
 
 
@@ -122,6 +143,8 @@ def refresh(work: UnitOfWork) -> None:
         processes.labels(process["kind"]).inc()
     for broken in work.observations.violation_totals():
         violations.labels(broken["name"], broken["field"], broken["kind"]).set(broken["n"])
+    for test in work.self_tests.newest():
+        _refresh_self_test(test, now)
     for item in work.models.overview():
         model = item["name"]
         observations.labels(model).set(item["n_observations"])
@@ -144,6 +167,17 @@ def refresh(work: UnitOfWork) -> None:
             incidents.labels(model, kind).set(n)
         _refresh_run(model, item)
         _refresh_report(model, item)
+
+
+def _refresh_self_test(test: Json, now: datetime) -> None:
+    model, shifts = test["name"], test["result"]["shifts"]
+    self_test_age.labels(model).set((now - test["finished_at"]).total_seconds())
+    blind_shifts.labels(model).set(sum(one["is_blind"] for one in shifts))
+    for one in shifts:
+        self_test_power.labels(model, one["kind"], one["name"]).set(one["power"])
+        if one["n_watched"]:
+            delay = math.inf if one["delay_rows"] is None else one["delay_rows"]
+            self_test_delay.labels(model, one["kind"], one["name"]).set(delay)
 
 
 def _refresh_alarms(model: str, record: AlarmRecord) -> None:

@@ -334,6 +334,23 @@ class CheckAnswer(Answer):
     decision: UUID | None = None
 
 
+class SelfTestAnswer(Answer):
+    """A test of a model's detectors.
+
+    Attributes:
+        version: number of the champion whose reference was used.
+        result: once completed; `outcome` is measured or deferred, `shifts` says of each known
+            shift its size, the trials, `power` with its 95 % interval, `delay_rows` of the watch
+            of rows, and whether the detectors are blind to it.
+    """
+
+    id: UUID
+    state: Literal["queued", "running", "completed", "failed"]
+    version: int | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
 class ReportAnswer(Answer):
     """A drift report."""
 

@@ -18,6 +18,23 @@ _CONFIG: Final[Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True)
+class SelfTestPolicy:
+    """When the detectors are shown known shifts in a copy of live rows, and what they must see.
+
+    Attributes:
+        every_days: between two self-tests of the detectors; 0 is never.
+        minimum_power: detectors are blind to a shift that they surely (upper end of a 95 %
+            interval) see in less than this share of windows.
+        budget_seconds: a test stops there, for it holds up the checks of its worker.
+    """
+
+    every_days: Annotated[int, Ge(0)] = 7
+    minimum_power: Annotated[float, Gt(0.0), Lt(1.0)] = 0.8
+    budget_seconds: Annotated[float, Gt(0.0), Le(600.0)] = 30.0
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
 class CheckPolicy:
     """When a window is looked at, and how drift in it is measured.
 
@@ -41,6 +58,7 @@ class CheckPolicy:
             shift is no drift however many rows show it); Evidently's are named
             "evidently:<stat test>". The scores of all classes are measured as an embedding is, by
             `classifier` alone where that is named.
+        self_test: whether these would see a shift if it came.
     """
 
     every_seconds: Annotated[float, Gt(0.0)] = 30.0
@@ -59,6 +77,13 @@ class CheckPolicy:
             "embedding": {"classifier": {}, "neighbours": {}},
         }
     )
+    self_test: SelfTestPolicy = field(default_factory=SelfTestPolicy)
+
+    @property
+    def most_read(self) -> int:
+        """Rows of a full window that are read as they are."""
+        return min(self.window_rows, self.sample_rows)
+
     __pydantic_config__ = _CONFIG
 
 

@@ -175,7 +175,7 @@ def load(
         current=work.observations.newest(
             model.id,
             version=champion.number,
-            limit=min(policy.check.window_rows, policy.check.sample_rows),
+            limit=policy.check.most_read,
             after_sequence=min([oldest, *ends]),
         ),
         counts=counts,

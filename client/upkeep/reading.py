@@ -115,6 +115,15 @@ class Reading(Handle):
         """Return how far one check is."""
         return cast("CheckDocument", self.transport.get(self.path("checks", check_id)))
 
+    def self_tests(self, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the tests of the model's detectors on known shifts, newest first."""
+        return every(self.transport, self.path("self-tests"), limit=limit)
+
+    def self_test_document(self, test_id: str) -> dict[str, Any]:
+        """Return one self-test: how surely and how soon each known shift is seen."""
+        path = self.path("self-tests", test_id)
+        return cast("dict[str, Any]", self.transport.get(path))
+
     def datasets(self, *, limit: int | None = None) -> Iterator[DatasetDocument]:
         """Yield the uploaded sets of examples, newest first."""
         return every(self.transport, self.path("datasets"), limit=limit)

@@ -62,6 +62,29 @@ class Steering(Reading):
             pace=self.pace,
         )
 
+    def self_test(
+        self, *, wait: bool = True, timeout_seconds: float | None = 600.0
+    ) -> dict[str, Any]:
+        """Ask whether the model's detectors would see known shifts.
+
+        Args:
+            wait: return only when the test is completed or failed.
+            timeout_seconds: how long to wait; None = for ever.
+
+        Raises:
+            StillWaiting: it is not over in time; it goes on.
+        """
+        asked = self.transport.post(self.path("self-tests"), {}, is_repeatable=True)
+        if not wait:
+            return cast("dict[str, Any]", asked)
+        return wait_until(
+            lambda: self.self_test_document(asked["id"]),
+            lambda test: test["state"] in CHECK_ENDS,
+            what=f"self-test {asked['id']}",
+            timeout_seconds=timeout_seconds,
+            pace=self.pace,
+        )
+
     def retrain(
         self,
         reason: str,

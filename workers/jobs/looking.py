@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from app.domain.observations import microseconds
 from app.domain.profiles import UNREAD, Codes
-from app.domain.seasons import UNKNOWN, Pools, matched
+from app.domain.seasons import UNKNOWN, Pools, Season, matched
 from app.services.batches import Columns as StoredRows
-from app.services.ports import UnitOfWork
+from app.services.ports import Json, UnitOfWork
 from app.services.windows import Looked, Window, emptied, unread
 from workers.detectors.measure import Counted
 from workers.jobs.columns import reference_columns, sample_columns, stored_columns
@@ -49,7 +49,7 @@ def look_at(work: UnitOfWork, window: Window) -> Sight:
     table = table_of(reference)
     if not table or not sample:
         return Sight(reference, sample, None, Looked(window.watch, window.counts))
-    fitted, is_new = _fit(window, reference)
+    fitted, is_new = fit(window, reference)
     if is_new:
         window = emptied(work, window)
     counts = window.counts
@@ -71,16 +71,24 @@ def look_at(work: UnitOfWork, window: Window) -> Sight:
             sequences=rows.sequences[fresh],
             observed_at=rows.observed_at[fresh],
         )
-    seen, compared, season = Seen.of(counts, fitted.layout), fitted, None
-    if rules.season != "none":
-        match = matched(Pools(rules.season, fitted.profile.times), counts.times())
-        compared, season = fitted.matched(match), match.document(rules.season)
+    compared, season = in_season(fitted, counts.times(), rules.season)
+    seen = Seen.of(counts, fitted.layout)
     profile = fitted.profile if is_new else None
     looked = Looked(bettor.watch(), counts, bettor.n_new, profile, season)
     return Sight(reference, sample, Counted(compared, seen), looked)
 
 
-def _fit(window: Window, reference: Columns) -> tuple[FittedReference, bool]:
+def in_season(
+    fitted: FittedReference, times: NDArray[np.int64], season: Season
+) -> tuple[FittedReference, Json | None]:
+    """Return the reference as rows of these times would have it, and what was taken for it."""
+    if season == "none":
+        return fitted, None
+    match = matched(Pools(season, fitted.profile.times), times)
+    return fitted.matched(match), match.document(season)
+
+
+def fit(window: Window, reference: Columns) -> tuple[FittedReference, bool]:
     """Return the fit of a reference, and whether it is not the one that was kept.
 
     A profile of other signals than this release reads is fitted anew.
@@ -96,10 +104,14 @@ def _fit(window: Window, reference: Columns) -> tuple[FittedReference, bool]:
     return _fitted[key], kept is None
 
 
-def _fitted_to(window: Window, table: Mapping[str, NDArray[Any]]) -> FittedReference:
+def reference_times(window: Window) -> NDArray[np.int64]:
+    """Return when each row of the reference was observed, as a profile's `times`."""
     times = [row.observed_at for row in window.reference]
-    known = np.array([UNKNOWN if at is None else microseconds(at) for at in times], dtype=np.int64)
-    return FittedReference.of(table, times=known)
+    return np.array([UNKNOWN if at is None else microseconds(at) for at in times], dtype=np.int64)
+
+
+def _fitted_to(window: Window, table: Mapping[str, NDArray[Any]]) -> FittedReference:
+    return FittedReference.of(table, times=reference_times(window))
 
 
 def _codes(window: Window, fitted: FittedReference, rows: StoredRows, sample: Columns) -> Codes:

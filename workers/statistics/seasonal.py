@@ -45,8 +45,10 @@ class SeasonalBets:
             self._by_season[season] = self._by_name[name]
         return self._by_season[season]
 
-    def play(self, wealth: Wealth, codes: Codes, times: NDArray[np.int64]) -> Wealth:
-        """Return the wealth after rows: (c, n) bins and (n,) times, in order of arrival."""
+    def play(
+        self, wealth: Wealth, codes: Codes, times: NDArray[np.int64]
+    ) -> tuple[Wealth, NDArray[np.float64]]:
+        """Return what `wager` does of rows: (c, n) bins and (n,) times, in order of arrival."""
         n = codes.shape[1]
         seasons = seasons_of(times, self.pools.kind)
         step = max(1, -(-n // MAXIMUM_STEPS))
@@ -56,7 +58,7 @@ class SeasonalBets:
             own = np.flatnonzero(seasons == season)
             blocks = self.layout.blocks(codes[:, own], own.searchsorted(starts))
             played.append((self.of(season), blocks))
-        return wager_by_season(played, wealth)[0]
+        return wager_by_season(played, wealth)
 
 
 def seasonal_bets(profile: ReferenceProfile, kind: Season, *, limit: float) -> SeasonalBets:
@@ -82,7 +84,8 @@ def seasonal_bets(profile: ReferenceProfile, kind: Season, *, limit: float) -> S
         for fitted, played in (halves, halves[::-1]):
             bets = made(fitted, tolerance)
             start = Wealth(np.zeros(bets.weights.shape))
-            peaks.append(bets.play(start, profile.codes[:, played], profile.times[played]).peak)
+            wealth, _ = bets.play(start, profile.codes[:, played], profile.times[played])
+            peaks.append(wealth.peak)
         return max(peaks)
 
     tolerance = TOLERANCES[-1]

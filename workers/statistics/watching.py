@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.drift import Watch
-from app.domain.profiles import Codes
+from app.domain.profiles import MAXIMUM_STEPS, Codes
 from app.domain.seasons import UNKNOWN, Season
 from app.domain.sequential import Bets, Wealth, wager
 from workers.statistics.profile import FittedReference, fitted_to
@@ -95,12 +95,24 @@ class Bettor:
         """
         if not codes.shape[1]:
             return self
-        if isinstance(self.bets, SeasonalBets):
-            wealth = self.bets.play(self.wealth, codes, times)
-        else:
-            wealth, _ = wager(self.bets, self.wealth, self.fitted.layout.steps(codes))
+        wealth, _ = self._played(codes, times)
         n_new = self.n_new + codes.shape[1]
         return replace(self, wealth=wealth, through=through, n_new=n_new)
+
+    def rows_until_alarm(self, codes: Codes, times: NDArray[np.int64]) -> int | None:
+        """Return after how many of these rows the watch alarms; None if it does not.
+
+        Rounded up to the step in which it reads so many rows at once, at most a 64th of them.
+        """
+        _, levels = self._played(codes, times)
+        reached = np.flatnonzero(levels >= self.limit)
+        n = codes.shape[1]
+        return min(n, (int(reached[0]) + 1) * -(-n // MAXIMUM_STEPS)) if len(reached) else None
+
+    def _played(self, codes: Codes, times: NDArray[np.int64]) -> tuple[Wealth, NDArray[np.float64]]:
+        if isinstance(self.bets, SeasonalBets):
+            return self.bets.play(self.wealth, codes, times)
+        return wager(self.bets, self.wealth, self.fitted.layout.steps(codes))
 
     def watch(self) -> Watch:
         """Return where the watch stands now."""

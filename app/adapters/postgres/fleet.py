@@ -15,6 +15,7 @@ from app.services.ports import Json, Plugin
 QUEUES: Final = {
     "check_drift": "checks",
     "evaluate": "checks",
+    "self_test": "checks",
     "verify_version": "checks",
     "train": "training",
 }

@@ -7,10 +7,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, or_, update
 from sqlalchemy.orm import Session
 
-from app.adapters.postgres.schema import CheckRow, TrainingRunRow
+from app.adapters.postgres.schema import CheckRow, SelfTestRow, TrainingRunRow
 from app.domain.training import Lease
 
-Leased = type[CheckRow] | type[TrainingRunRow]
+Leased = type[CheckRow] | type[SelfTestRow] | type[TrainingRunRow]
 
 
 def take(

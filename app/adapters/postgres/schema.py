@@ -367,6 +367,37 @@ class CheckRow(Row):
     lease_expires_at: Mapped[datetime | None]
 
 
+class SelfTestRow(Row):
+    """One asked-for test of a model's detectors."""
+
+    __tablename__ = "self_tests"
+    __table_args__ = (
+        Index(None, "model_id", "id"),
+        Index(
+            "uq_self_tests_in_flight",
+            "model_id",
+            unique=True,
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        CheckConstraint(
+            "state IN ('queued', 'running', 'completed', 'failed')", name="state_known"
+        ),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
+    version_number: Mapped[int | None]
+    state: Mapped[str] = mapped_column(server_default=text("'queued'"))
+    requested_by: Mapped[str]
+    requested_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    result: Mapped[Json | None]
+    error: Mapped[Json | None]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    fencing_token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+
+
 class DriftReportRow(Row):
     """All scores of one check, corrected together."""
 

@@ -18,6 +18,7 @@ from app.adapters.postgres.models import PostgresModels
 from app.adapters.postgres.observations import PostgresObservations
 from app.adapters.postgres.profiles import PostgresProfiles
 from app.adapters.postgres.retention import PostgresRetention
+from app.adapters.postgres.self_tests import PostgresSelfTests
 from app.adapters.postgres.training import PostgresRuns
 from app.adapters.postgres.versions import PostgresVersions
 from app.domain.errors import Unavailable
@@ -46,6 +47,7 @@ class PostgresUnitOfWork:
     observations: PostgresObservations
     retention: PostgresRetention
     checks: PostgresChecks
+    self_tests: PostgresSelfTests
     profiles: PostgresProfiles
     incidents: PostgresIncidents
     decisions: PostgresDecisions
@@ -68,6 +70,7 @@ class PostgresUnitOfWork:
         self.observations = PostgresObservations(session)
         self.retention = PostgresRetention(session)
         self.checks = PostgresChecks(session)
+        self.self_tests = PostgresSelfTests(session)
         self.profiles = PostgresProfiles(session)
         self.incidents = PostgresIncidents(session)
         self.decisions = PostgresDecisions(session)

@@ -38,6 +38,15 @@ def test_a_failed_check_is_returned_as_failed(service, fraud):
     assert fraud.check()["state"] == "failed"
 
 
+def test_a_self_test_is_waited_for_and_listed(service, fraud):
+    states = [{"id": "t", "state": state} for state in ("queued", "running", "completed")]
+    service.answers("POST", f"{FRAUD}/self-tests", states[0])
+    service.answers("GET", f"{FRAUD}/self-tests/t", *states)
+    service.answers("GET", f"{FRAUD}/self-tests", {"items": states[2:], "next_cursor": None})
+    assert fraud.self_test(wait=False)["state"] == "queued"
+    assert fraud.self_test() == next(fraud.self_tests()) == states[2]
+
+
 def test_a_wait_that_is_too_long_ends(service, fraud):
     service.answers("GET", f"{FRAUD}/runs/r", _run("running"))
     with pytest.raises(StillWaiting, match="run r is not over after"):

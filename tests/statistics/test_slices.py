@@ -62,7 +62,7 @@ def look(seed: int, *, shift: float = 0.0) -> dict[str, SliceDrift]:
 
 
 def test_quiet_slices_alarm_in_no_more_looks_than_promised() -> None:
-    n_looks = 60
+    n_looks = 40
     n_alarms = sum(any(one.drifted for one in look(i).values()) for i in range(n_looks))
     assert n_alarms <= binom.ppf(1 - 1e-3, n_looks, LEVEL)
 

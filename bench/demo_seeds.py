@@ -25,9 +25,9 @@ from upkeep import Upkeep
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from demo import claims_of  # lies in the folder just named
 from digits import Slice, digits_stream
 from loop import FALL_SHARE, Answered, Looked, Play, Ran, Story, first_champion
+from playing import claims_of
 from service import own_service, wait_for_workers
 
 from upkeep.documents import RunDocument

@@ -1,25 +1,23 @@
-"""The server's commands: `upkeep up | api | worker | scheduler | migrate | audit`."""
+"""The server's commands: `upkeep up | api | worker | scheduler | migrate | audit`.
+
+Most of them only start something else, so what few need is loaded by these alone.
+"""
 
 import argparse
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-
-from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.config import Settings
 from app.embedded.home import state_home
 from app.embedded.together import Plan, Program, up
-from app.services.documents import document
 
 QUEUES = ("checks", "training")
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
+ROOT = Path(__file__).parent.parent
 
 
 def register(subparsers: "argparse._SubParsersAction[Any]") -> None:
@@ -55,38 +53,19 @@ def _fail(text: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def migrate(database_url: str, revision: str = "head") -> None:
-    """Bring the schema of a database to a revision, up or down."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes["database_url"] = database_url
-    is_relative = revision == "base" or revision.startswith("-")
-    if is_relative or revision in _revisions_behind(config, database_url):
-        command.downgrade(config, revision)
-    else:
-        command.upgrade(config, revision)
-
-
-def _revisions_behind(config: Config, database_url: str) -> set[str]:
-    """Return the revisions that a database has been through, without the one it is at."""
-    engine = connect(database_url, pool_size=1)
-    try:
-        with engine.connect() as connection:
-            present = MigrationContext.configure(connection).get_current_revision()
-    finally:
-        engine.dispose()
-    script = ScriptDirectory.from_config(config)
-    walked = script.iterate_revisions(present, "base") if present else ()
-    return {revision.revision for revision in walked} - {present or ""}
-
-
 def run_migrate(args: argparse.Namespace) -> int:
     """Migrate the database that DATABASE_URL names."""
     settings = Settings()
     if settings.database_url is None:
         _fail("set DATABASE_URL to the database to migrate")
-    migrate(settings.database_url, args.revision)
+    _migrate(settings.database_url, args.revision)
     return 0
+
+
+def _migrate(database_url: str, revision: str = "head") -> None:
+    from app.migrating import migrate  # noqa: PLC0415  # see above
+
+    migrate(database_url, revision)
 
 
 def run_api(args: argparse.Namespace) -> int:
@@ -94,7 +73,7 @@ def run_api(args: argparse.Namespace) -> int:
     settings = _with(Settings(), host=args.host, port=args.port)
     _guard_exposure(settings)
     serve = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app"]
-    serve += ["--app-dir", str(MIGRATIONS.parent)]
+    serve += ["--app-dir", str(ROOT)]
     listen = ["--host", settings.host, "--port", str(settings.port)]
     quiet = ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "5"]
     os.execv(sys.executable, [*serve, *listen, *quiet])  # noqa: S606  our own program
@@ -109,6 +88,11 @@ def _guard_exposure(settings: Settings) -> None:
     """Refuse to listen beyond loopback while anybody could do anything."""
     if settings.host in {"127.0.0.1", "::1", "localhost"} or settings.database_url is None:
         return
+    from app.adapters.postgres.unit_of_work import (  # noqa: PLC0415  # see above
+        PostgresUnitOfWork,
+        connect,
+    )
+
     with PostgresUnitOfWork(connect(settings.database_url)) as work:
         if not work.keys.any() and os.environ.get("UPKEEP_ALLOW_OPEN") != "1":
             _fail(
@@ -142,6 +126,12 @@ def run_audit(args: argparse.Namespace) -> int:
     settings = Settings()
     if settings.database_url is None:
         _fail("set DATABASE_URL to the database to verify")
+    from app.adapters.postgres.unit_of_work import (  # noqa: PLC0415  # see above
+        PostgresUnitOfWork,
+        connect,
+    )
+    from app.services.documents import document  # noqa: PLC0415  # see above
+
     engine = connect(settings.database_url)
     with PostgresUnitOfWork(engine) as work:
         found = work.events.verify()
@@ -152,6 +142,7 @@ def run_audit(args: argparse.Namespace) -> int:
 
 def run_up(args: argparse.Namespace) -> int:
     """Start everything on this machine and stop it all on Ctrl-C."""
+    Thread(target=import_module, args=("app.migrating",), daemon=True).start()  # meanwhile
     settings = _with(Settings(), host=args.host, port=args.port)
     home = state_home(args.home or settings.home, Path.cwd())
     upkeep = [sys.executable, "-m", "upkeep"]
@@ -177,7 +168,7 @@ def run_up(args: argparse.Namespace) -> int:
             Program("training", [*upkeep, "worker", "--queue", "training"], "api", ported(1), 30.0),
             Program("checks", [*upkeep, "worker", "--queue", "checks"], "api", ported(2)),
         ],
-        migrate=migrate,
+        migrate=_migrate,
         health_url=f"http://127.0.0.1:{settings.port}/healthz",
         announce=_say,
     )

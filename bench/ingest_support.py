@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from sqlalchemy import make_url
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
-from app.commands import migrate
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, InputContract
+from app.migrating import migrate
 from app.services.batches import Batch
 from tests.servers import fresh_database, test_servers
 

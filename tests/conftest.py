@@ -23,8 +23,8 @@ import app.gates
 import app.triggers
 from app.adapters.artifacts import FileArtifacts
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
-from app.commands import migrate
 from app.domain.registry import scan
+from app.migrating import migrate
 from tests.servers import fresh_database, test_servers
 
 scan(app.gates)

@@ -9,13 +9,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
-from app.commands import migrate
 from app.config import Settings
 from app.domain.faults import FaultKind, UpstreamFault
 from app.domain.identity import new_id
 from app.domain.models import Objective
 from app.domain.versions import ModelVersion, Origin, VersionState
 from app.main import create_app
+from app.migrating import migrate
 from app.services import decisions, models, observations, promotion, training
 from app.services.ports import Actor, Plugin
 from tests.servers import fresh_database

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, text
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
-from app.commands import migrate
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField
 from app.domain.training import TrainingRun
 from app.domain.versions import ModelVersion, Origin, VersionState
+from app.migrating import migrate
 from app.services import datasets, decisions, models, observations, training
 from app.services.ports import Actor, Artifacts
 from tests.servers import fresh_database

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
-from app.commands import migrate, run_audit
+from app.commands import run_audit
+from app.migrating import migrate
 from tests.servers import fresh_database
 
 

@@ -7,9 +7,9 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
-from app.commands import migrate
 from app.config import Settings
 from app.main import create_app
+from app.migrating import migrate
 from app.services.keys import ALLOWED
 from tests.servers import fresh_database
 

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
-from app.commands import MIGRATIONS, migrate
+from app.migrating import MIGRATIONS, migrate
 from app.services import observations
 from app.services.ports import Actor
 from tests.servers import fresh_database

@@ -7,14 +7,20 @@ import argparse
 import json
 import os
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.config import Settings
 from app.embedded.home import state_home
 from app.embedded.together import Plan, Program, up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.adapters.postgres.unit_of_work import PostgresUnitOfWork
 
 QUEUES = ("checks", "training")
 ROOT = Path(__file__).parent.parent
@@ -68,6 +74,21 @@ def _migrate(database_url: str, revision: str = "head") -> None:
     migrate(database_url, revision)
 
 
+@contextmanager
+def _work(database_url: str) -> "Iterator[PostgresUnitOfWork]":
+    from app.adapters.postgres.unit_of_work import (  # noqa: PLC0415  # see above
+        PostgresUnitOfWork,
+        connect,
+    )
+
+    engine = connect(database_url)
+    try:
+        with PostgresUnitOfWork(engine) as work:
+            yield work
+    finally:
+        engine.dispose()
+
+
 def run_api(args: argparse.Namespace) -> int:
     """Become the API's server; `up` itself need not load what that loads."""
     settings = _with(Settings(), host=args.host, port=args.port)
@@ -88,12 +109,7 @@ def _guard_exposure(settings: Settings) -> None:
     """Refuse to listen beyond loopback while anybody could do anything."""
     if settings.host in {"127.0.0.1", "::1", "localhost"} or settings.database_url is None:
         return
-    from app.adapters.postgres.unit_of_work import (  # noqa: PLC0415  # see above
-        PostgresUnitOfWork,
-        connect,
-    )
-
-    with PostgresUnitOfWork(connect(settings.database_url)) as work:
+    with _work(settings.database_url) as work:
         if not work.keys.any() and os.environ.get("UPKEEP_ALLOW_OPEN") != "1":
             _fail(
                 f"there are no API keys, so it may listen on loopback only, not {settings.host}; "
@@ -126,16 +142,10 @@ def run_audit(args: argparse.Namespace) -> int:
     settings = Settings()
     if settings.database_url is None:
         _fail("set DATABASE_URL to the database to verify")
-    from app.adapters.postgres.unit_of_work import (  # noqa: PLC0415  # see above
-        PostgresUnitOfWork,
-        connect,
-    )
     from app.services.documents import document  # noqa: PLC0415  # see above
 
-    engine = connect(settings.database_url)
-    with PostgresUnitOfWork(engine) as work:
+    with _work(settings.database_url) as work:
         found = work.events.verify()
-    engine.dispose()
     _say(json.dumps(document(found)))
     return 0 if found["is_whole"] else 1
 

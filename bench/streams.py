@@ -39,6 +39,7 @@ from upkeep.champion import Champion
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+STREAMS = ("digits_by_writer", "arxiv_titles")
 WAIT_SECONDS = 3600.0
 BATCH = 2000
 
@@ -267,10 +268,10 @@ def reference_of(name: str) -> dict[str, Any] | None:
     return found
 
 
-def render(names: list[str]) -> int:
-    """Write the tables of results that were kept, beside the newest reference."""
+def render() -> int:
+    """Write the tables of all results that were kept, beside the newest reference."""
     tables = []
-    for name in names:
+    for name in STREAMS:
         path = RESULTS / f"{name}.json"
         if path.exists():
             result = json.loads(path.read_text())
@@ -284,12 +285,12 @@ def render(names: list[str]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("UPKEEP_DATA"))
-    parser.add_argument("--streams", nargs="+", default=["digits_by_writer", "arxiv_titles"])
+    parser.add_argument("--streams", nargs="+", default=STREAMS)
     parser.add_argument("--url", help="of a running service; else one is started")
     parser.add_argument("--render", action="store_true", help="only the tables of kept results")
     args = parser.parse_args()
     if args.render:
-        return render(args.streams)
+        return render()
     if args.data is None or not Path(args.data).is_dir():
         print("no data: name the folder of the streams with --data or UPKEEP_DATA")
         return 2
@@ -303,7 +304,7 @@ def main() -> int:
                 print(f"{name}: {error}")
                 return 1
             (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    return render(args.streams)
+    return render()
 
 
 if __name__ == "__main__":

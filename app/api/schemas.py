@@ -247,7 +247,7 @@ class RetentionAnswer(Answer):
 
 
 class WatchAnswer(Answer):
-    """How far the watch has come."""
+    """How far the watch has come; of what is unchecked, at most 100,000 are counted."""
 
     n_observations: int
     n_labels: int

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.drift import DriftScore
+from app.domain.policies import CheckPolicy
 from app.domain.slices import (
     Slice,
     SliceDrift,
@@ -17,12 +18,10 @@ from app.domain.slices import (
     values_of,
 )
 from app.services.windows import Window
-from workers.detectors import Kind, Selection
-from workers.detectors.measure import measure_window
-from workers.jobs.class_scores import SIGNAL, chosen_for, comparable, with_classes
+from workers.jobs.class_scores import SIGNAL, chosen_for, with_classes
 from workers.jobs.columns import labels_of
 from workers.jobs.looking import Sight
-from workers.jobs.measuring import NEVER, selected
+from workers.jobs.measuring import NEVER, compared
 
 Columns = dict[str, dict[str, NDArray[Any]]]
 Rows = Mapping[str, NDArray[np.int64]]
@@ -77,8 +76,7 @@ def _measured(
     """Yield what was compared in each slice and the scores of it, the most rows first."""
     nobody = np.empty(0, dtype=np.int64)
     fewest = window.policy.check.minimum_rows
-    chosen = selected(window.policy.check.detectors)
-    chosen["embedding"] = chosen_for(chosen.get("embedding", ()))
+    rules = _cheaper(window.policy.check)
     n_slices, n_embeddings = 0, AT_MOST_EMBEDDINGS
     for name in sorted(names, key=lambda name: -len(after.get(name, nobody))):
         places = before.get(name, nobody), after.get(name, nobody)
@@ -92,7 +90,7 @@ def _measured(
             n_slices += 1
             sides, n_left_out = _signals(sight, places, name.partition("=")[0], n_embeddings)
             n_embeddings -= len(sides[0]["embedding"])
-            scores = _scores(window, sides, chosen)
+            scores = _scores(window, sides, rules)
             yield name, (replace(drift, n_left_out=n_left_out), scores)
 
 
@@ -115,16 +113,22 @@ def _signals(
     return sides, len(scalars) + len(embeddings) - len(taken)
 
 
-def _scores(
-    window: Window, sides: Sequence[Columns], chosen: Mapping[Kind, Selection]
-) -> list[DriftScore]:
-    scores = measure_window(
-        *comparable(sides[0], sides[1]),
-        chosen,
-        fdr=NEVER,  # they are judged with those of the other slices
-        seed=window.through[0] % 2**31,
-        minimum_rows=window.policy.check.minimum_rows,
+def _cheaper(rules: CheckPolicy) -> CheckPolicy:
+    """Return a policy whose embeddings are all measured as the scores of classes are."""
+    chosen = chosen_for([*rules.detectors.get("embedding", {}).items()])
+    return replace(
+        rules,
+        detectors={
+            **rules.detectors,
+            "embedding": {name: dict(options) for name, options in chosen},
+        },
     )
-    if SIGNAL in sides[0]["embedding"]:
-        scores = with_classes(scores, sides[0], sides[1], labels_of(window))
+
+
+def _scores(window: Window, sides: Sequence[Columns], rules: CheckPolicy) -> list[DriftScore]:
+    seed = window.through[0] % 2**31
+    before, after = sides
+    scores = compared(before, after, rules, fdr=NEVER, seed=seed)  # judged with other slices' ones
+    if SIGNAL in before["embedding"]:
+        scores = with_classes(scores, before, after, labels_of(window))
     return scores

@@ -71,7 +71,7 @@ def test_a_shift_within_one_slice_is_told_of_that_slice_alone() -> None:
 def test_without_declared_slices_or_a_look_nothing_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slicing, "measure_window", lambda *args, **kwargs: pytest.fail("measured"))
+    monkeypatch.setattr(slicing, "compared", lambda *args, **kwargs: pytest.fail("measured"))
     assert look(fields=()) == {}
     assert look(level=0.0) == {}
 

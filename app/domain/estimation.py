@@ -44,7 +44,7 @@ class Bounded:
     """A share with its interval and what it rests on.
 
     Attributes:
-        lower, upper: hold the accuracy of the window's rows with a chance of 95 %.
+        lower, upper: hold the accuracy of rows like the window's with a chance of 95 %.
         n_rows: rows of the window.
         n_labels: labels that it uses, of this window and before.
     """
@@ -253,8 +253,9 @@ def over_window(
 
     Prediction-powered (Angelopoulos et al., 2023): rows without label count with their calibrated
     chance plus the bias that labels show, whichever window those belong to; labelled rows count as
-    they are. The interval takes the bias as normal given how it moves: an approximation, while the
-    test of the estimate is exact.
+    they are, and are a sample all the same: that all rows of a window are labelled proves little
+    where they are few. The interval takes the bias as normal given how it moves: an approximation,
+    while the test of the estimate is exact.
 
     Args:
         estimate: after all labels so far.
@@ -274,7 +275,10 @@ def over_window(
     scale = float(is_open.mean())
     base = float(np.where(is_open, chances, correct).sum()) / n
     likely = np.clip(chances[is_open] + estimate.bias.mean, 0.02, 0.98)
-    noise = max(float((likely * (1 - likely)).sum()) / n**2, 1e-12)
+    labelled = correct[~is_open]
+    share = (float(labelled.sum()) + 1) / (len(labelled) + 2)
+    spread_of_labelled = len(labelled) * share * (1 - share)
+    noise = (float((likely * (1 - likely)).sum()) + spread_of_labelled) / n**2
 
     def chance_below(accuracy: float) -> float:
         return estimate.bias.chance_below(accuracy - base, scale=scale, variance=noise)

@@ -86,7 +86,17 @@ def test_where_every_row_is_labelled_the_labels_alone_count():
     found = over_window(fresh(), confidence, correct.astype(float), floor=None)
 
     assert found.accuracy.value == pytest.approx(correct.mean())
-    assert found.accuracy.upper - found.accuracy.lower < 1e-3
+
+
+def test_labels_on_every_row_are_a_sample_all_the_same():
+    confidence, correct = rows(400, 4, shift=0.3)
+    error = (correct.mean() * (1 - correct.mean()) / 400) ** 0.5
+
+    found = over_window(fresh(), confidence, correct.astype(float), floor=correct.mean())
+
+    width = found.accuracy.upper - found.accuracy.lower
+    assert width == pytest.approx(2 * 1.96 * error, rel=0.02)
+    assert found.harm == pytest.approx(0.5, abs=0.01)
 
 
 def test_an_estimate_survives_its_report_and_a_reader_sees_no_machinery():

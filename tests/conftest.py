@@ -170,7 +170,7 @@ def redis_database(url: str) -> str:
 
 
 @contextlib.contextmanager
-def running_stack(servers: tuple[str, str], **settings: str) -> Iterator[Stack]:
+def running_stack(servers: tuple[str, str]) -> Iterator[Stack]:
     admin_url, redis_url = servers
     with tempfile.TemporaryDirectory() as folder, fresh_database(admin_url) as url:
         migrate(url)
@@ -181,7 +181,9 @@ def running_stack(servers: tuple[str, str], **settings: str) -> Iterator[Stack]:
             "UPKEEP_HOME": folder,
             "UPKEEP_THREADS": "1",
             "OMP_NUM_THREADS": "1",
-            **settings,
+            "UPKEEP_LEASE_SECONDS": "6",
+            "UPKEEP_HEARTBEAT_SECONDS": "1",
+            "UPKEEP_RESEND_SECONDS": "4",
         }
         running = Stack(f"http://127.0.0.1:{free_port()}", environment, Path(folder))
         running.start_all()

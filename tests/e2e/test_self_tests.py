@@ -1,9 +1,8 @@
 """A model's detectors are tested over the real service, also when their worker is killed."""
 
 import httpx
-import pytest
 
-from tests.conftest import running_stack, wait_until
+from tests.conftest import wait_until
 from tests.e2e.support import FAST, LABELS, pictures, unique
 from upkeep import Upkeep
 
@@ -18,15 +17,8 @@ POLICY = {
 }
 
 
-@pytest.fixture(scope="module")
-def own_stack(servers):
-    settings = {"UPKEEP_LEASE_SECONDS": "3", "UPKEEP_HEARTBEAT_SECONDS": "1"}
-    with running_stack(servers, UPKEEP_RESEND_SECONDS="2", **settings) as running:
-        yield running
-
-
-def test_a_killed_worker_leaves_its_self_test_to_the_next_and_one_result_is_stored(own_stack):
-    with Upkeep(own_stack.url, actor="tester") as client:
+def test_a_killed_worker_leaves_its_self_test_to_the_next_and_one_result_is_stored(stack):
+    with Upkeep(stack.url, actor="tester") as client:
         model = client.create_model(
             unique("stripes"),
             task_type="image-classification",
@@ -50,8 +42,8 @@ def test_a_killed_worker_leaves_its_self_test_to_the_next_and_one_result_is_stor
             return model.self_test_document(test_id)["state"]
 
         wait_until(lambda: state() == "running", seconds=WAIT, what="the test runs")
-        own_stack.kill("checks")
-        own_stack.start("checks", "worker", "--queue", "checks")
+        stack.kill("checks")
+        stack.start("checks", "worker", "--queue", "checks")
         wait_until(lambda: state() == "completed", seconds=WAIT, what="the test is done again")
 
         (only,) = model.self_tests()
@@ -65,6 +57,5 @@ def test_a_killed_worker_leaves_its_self_test_to_the_next_and_one_result_is_stor
             assert one["lower"] <= one["power"] <= one["upper"]
             assert one["is_blind"] == (one["upper"] < 0.8)
         assert (
-            f'upkeep_blind_shifts{{model="{model.name}"}}'
-            in httpx.get(f"{own_stack.url}/metrics").text
+            f'upkeep_blind_shifts{{model="{model.name}"}}' in httpx.get(f"{stack.url}/metrics").text
         )

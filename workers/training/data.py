@@ -41,8 +41,9 @@ def read_rows(path: Path) -> Rows:
         DataError: it is no such file; says what would work.
     """
     try:
-        table = pq.read_table(path, columns=list(COLUMNS))
-    except (OSError, pa.ArrowException) as error:
+        with pq.ParquetFile(path) as file:  # `read_table` would load pandas
+            table = file.read(columns=list(COLUMNS)).select(COLUMNS)
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise DataError(
             f"{path.name} is no Parquet file with the columns {', '.join(COLUMNS)}: {error}"
         ) from error

@@ -1,6 +1,7 @@
 """Has a column moved in any way, and in which?"""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -30,6 +31,9 @@ from workers.statistics.profile import FittedReference, Seen, fitted_to
 
 SURE: Final = 1e-3
 BLAMED: Final = 0.05
+_SURE_EVIDENCE: Final = -math.log(SURE)
+_ONE_SIDED: Final = frozenset({NEW_CATEGORY, RANGE})
+_AT: Final = {kind: i for i, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,54 +96,55 @@ class Calibrated:
         counts |= is_tested & ~counts.any(
             axis=1, keepdims=True
         )  # then it is the effect that says no
-        p_values = np.where(is_tested & ~counts, 1.0, found.p_values)
+        p_values = np.where(is_tested & ~counts, 1.0, found.p_values)  # (c, kinds)
         together = cauchy_combination(p_values, WEIGHTS)
         n = np.array([fitted.counts.sum(axis=1), seen.counts.sum(axis=1)])
         margin = 1.36 * np.sqrt((1 / np.maximum(n, 1)).sum(axis=0))  # Kolmogorov's, at 95 %
         return {
-            name: _measurement(p, p_all, effects, tolerated, margin=float(wide))
-            for name, p, p_all, effects, wide in zip(
-                fitted.profile.names, p_values, together, found.effects, margin, strict=True
+            name: _measurement(dict(zip(KINDS, p, strict=True)), p_all, moved, tolerated, wide)
+            for name, p, p_all, moved, wide in zip(
+                fitted.profile.names,
+                p_values.tolist(),
+                together.tolist(),
+                found.effects.tolist(),
+                margin.tolist(),
+                strict=True,
             )
         }
 
-    def _tolerated(self) -> NDArray[np.float64]:
+    def _tolerated(self) -> list[float]:
         own = {
             MISSING: self.tolerated_missing,
             NEW_CATEGORY: self.tolerated_unseen,
             RANGE: self.tolerated_unseen,
             DEPENDENCE: self.tolerated_dependence,
         }
-        return np.array([own.get(kind, self.tolerated_effect) for kind in KINDS])
+        return [own.get(kind, self.tolerated_effect) for kind in KINDS]
 
 
 def _measurement(
-    p_values: NDArray[np.float64],
+    p_values: Mapping[str, float],
     p_value: float,
-    effects: NDArray[np.float64],
-    tolerated: NDArray[np.float64],
-    *,
+    effects: Sequence[float],
+    tolerated: Sequence[float],
     margin: float,
 ) -> Measurement:
-    tested = np.flatnonzero(~np.isnan(p_values))
-    if all(KINDS[i] in {NEW_CATEGORY, RANGE} and p_values[i] == 1.0 for i in tested):
+    tested = {kind: p for kind, p in p_values.items() if not math.isnan(p)}
+    if all(p == 1.0 and kind in _ONE_SIDED for kind, p in tested.items()):
         return impossible("there is nothing that could differ")
-    kind = moved_most({KINDS[i]: float(p_values[i]) for i in tested})
-    at = KINDS.index(kind)
-    effect = float(effects[at])
-    readings = {
-        KINDS[i]: {"p_value": float(p_values[i]), "effect": float(effects[i])} for i in tested
-    }
+    kind = moved_most(tested)
+    at = _AT[kind]
+    effect = effects[at]
     return Measurement(
-        statistic=float(-np.log10(max(p_value, 1e-300))),
-        p_value=float(p_value),
+        statistic=-math.log10(max(p_value, 1e-300)),
+        p_value=p_value,
         effect=effect,
         detail={
             "kind": kind,
             "effect_interval": [max(0.0, effect - margin), min(1.0, effect + margin)],
-            "by_kind": readings,
+            "by_kind": {k: {"p_value": p, "effect": effects[_AT[k]]} for k, p in tested.items()},
         },
-        tolerated=float(tolerated[at]),
+        tolerated=tolerated[at],
     )
 
 
@@ -152,14 +157,15 @@ def moved_most(p_values: Mapping[str, float]) -> str:
     Args:
         p_values: of each kind tested; at least one.
     """
-    evidence = {kind: -np.log(max(p, 1e-300)) for kind, p in p_values.items()}
-    most = max(evidence.values())
-    for plainest in ((NEW_CATEGORY,), (MISSING,), (LOCATION, SPREAD)):
-        known = [kind for kind in plainest if kind in evidence]
-        best = max(known, key=evidence.__getitem__, default=None)
-        if best and evidence[best] >= max(most / 2, -np.log(SURE)):
-            return best
-    return max(evidence, key=evidence.__getitem__)
+    evidence = {kind: -math.log(max(p, 1e-300)) for kind, p in p_values.items()}
+    surest = max(evidence, key=evidence.__getitem__)
+    enough = max(evidence[surest] / 2, _SURE_EVIDENCE)
+    if evidence[surest] >= enough:
+        for plainest in ((NEW_CATEGORY,), (MISSING,), (LOCATION, SPREAD)):
+            known = [kind for kind in plainest if evidence.get(kind, 0.0) >= enough]
+            if known:
+                return max(known, key=evidence.__getitem__)
+    return surest
 
 
 detectors.add("calibrated", Calibrated())

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from app.domain.drift import Measurement
 from workers.detectors import (
@@ -31,10 +32,13 @@ def components(rows: NDArray[np.float64], n_components: int) -> NDArray[np.float
     a shift across a narrow direction, and whitened ones, which are mostly noise.
     """
     centred = rows - rows.mean(axis=0)
-    variances, directions = np.linalg.eigh(centred.T @ centred / len(rows))
-    kept = np.argsort(-variances)[:n_components]
-    kept = kept[variances[kept] > 1e-10 * max(float(variances[kept[0]]), 1e-300)]
-    scaled = centred @ (directions[:, kept] / variances[kept] ** 0.25)
+    d = centred.shape[1]
+    largest = [max(0, d - n_components), d - 1]
+    variances, directions = linalg.eigh(
+        centred.T @ centred / len(rows), subset_by_index=largest, check_finite=False
+    )  # in rising order
+    kept = variances > 1e-10 * max(float(variances[-1]), 1e-300)
+    scaled = centred @ (directions[:, kept] / variances[kept] ** 0.25)[:, ::-1]
     return np.asarray(scaled / scaled.std()) if scaled.size else scaled
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from scipy import linalg
 
 from app.domain.drift import DriftScore
 from workers.detectors import as_numbers, finite_rows, is_missing
@@ -208,11 +209,14 @@ def _components(
         return "no comparable rows"
     before, after = _thinned(before), _thinned(after)
     mean = before.mean(axis=0)
-    directions = np.linalg.svd(before - mean, full_matrices=False)[2][:N_COMPONENTS]
-    left, right = (before - mean) @ directions.T, (after - mean) @ directions.T
+    left, right = before - mean, after - mean
+    n_dimensions = left.shape[1]
+    shown = [max(0, n_dimensions - N_COMPONENTS), n_dimensions - 1]  # of the largest spread
+    directions = linalg.eigh(left.T @ left, subset_by_index=shown)[1][:, ::-1]
+    left, right = left @ directions, right @ directions
     return {
         f"{name}, component {i + 1}": ("numeric", left[:, i], right[:, i])
-        for i in range(len(directions))
+        for i in range(directions.shape[1])
     }
 
 

@@ -302,12 +302,14 @@ def _combined(
 
 def _score(blank: DriftScore, reading: Reading, p_value: float | None, **detail: Any) -> DriftScore:
     measurement = reading.measurement
-    return replace(
-        blank,
-        kind=reading.sees,
-        detector=reading.name,
-        statistic=measurement.statistic,
-        p_value=p_value,
+    return DriftScore(
+        blank.feature,
+        reading.sees,
+        reading.name,
+        measurement.statistic,
+        p_value,
+        blank.n_reference,
+        blank.n_current,
         effect=measurement.effect,
         threshold=reading.tolerated,
         detail={**measurement.detail, **detail},

@@ -67,14 +67,22 @@ def read_columns(reference: Counts, current: Counts, bins: Sequence[Bins]) -> Re
         p, distance = _ordered(reference[numeric, :-2], current[numeric, :-2])
         found.p_values[numeric, :3] = p
         found.effects[numeric, :3] = distance[:, None]
+    rows, missing = (
+        np.stack([f(reference), f(current)], axis=1).tolist()  # c pairs of ints
+        for f in (lambda side: side.sum(axis=1), lambda side: side[:, -1])
+    )
     for index, how in enumerate(bins):
         before, after = reference[index], current[index]
+        (n, m), (gone, gone_now) = rows[index], missing[index]
         if isinstance(how, NumericBins):
-            _note(found, index, RANGE, *_beyond(how, before, after))
+            most = int(max(after[0], after[how.n_bins - 1]))
+            _note(found, index, RANGE, *_beyond(most, n - gone, m - gone_now))
         else:
             _note(found, index, FREQUENCY, *_frequencies(how, before, after))
             _note(found, index, NEW_CATEGORY, *_unseen(how, before, after))
-        _note(found, index, MISSING, *_missing(before, after))
+        if n and m and 0 < gone + gone_now < n + m:
+            p_value = fisher_exact(gone, n, gone_now, m)
+            _note(found, index, MISSING, p_value, abs(gone_now / m - gone / n))
     return found
 
 
@@ -112,10 +120,8 @@ def _linear_rank(scores: Floats, pooled: Counts, after: Counts, r: Counts, k: Co
     return np.asarray(2 * special.ndtr(-z))
 
 
-def _beyond(how: NumericBins, before: Counts, after: Counts) -> tuple[float, float]:
+def _beyond(most: int, n_before: int, n_now: int) -> tuple[float, float]:
     """Return the chance that so many of the largest (or smallest) values are all new ones."""
-    n_before, n_now = int(before[:-2].sum()), int(after[:-2].sum())
-    most = int(max(after[0], after[how.n_bins - 1]))
     if not n_before or not n_now:
         return math.nan, 0.0
     chance = 1.0
@@ -181,14 +187,6 @@ def _unseen(how: CategoryBins, before: Counts, after: Counts) -> tuple[float, fl
         return 1.0, 0.0
     chance = min(1.0, (how.n_singletons + 1) / (n_before + 1))
     return float(special.bdtrc(count - 1, n_now, chance)), count / n_now
-
-
-def _missing(before: Counts, after: Counts) -> tuple[float, float]:
-    n, m = int(before.sum()), int(after.sum())
-    gone = int(before[-1]), int(after[-1])
-    if not n or not m or sum(gone) in {0, n + m}:
-        return math.nan, 0.0
-    return fisher_exact(gone[0], n, gone[1], m), abs(gone[1] / m - gone[0] / n)
 
 
 def fisher_exact(hits: int, n: int, other_hits: int, m: int) -> float:

@@ -23,14 +23,20 @@ class Neighbours:
 
     @classmethod
     def of(cls, squared: NDArray[np.float32], *, k: int = N_NEIGHBOURS) -> Self:
-        """Return the k nearest rows by squared distances (n, n), n > k, infinite to themselves."""
-        nearest = np.argpartition(squared, k - 1, axis=1)[:, :k]
-        distances = np.take_along_axis(squared, nearest, axis=1)
-        order = np.argsort(distances, axis=1, kind="stable")
-        return cls(
-            np.take_along_axis(nearest, order, axis=1),
-            np.take_along_axis(distances, order, axis=1),
-        )
+        """Return the k nearest rows by squared distances (n, n), n > k, infinite to themselves.
+
+        The distances are as they were afterwards. For few neighbours, k minima of whole rows cost a
+        quarter of a partition.
+        """
+        every = np.arange(len(squared))
+        nearest = np.empty((len(squared), k), dtype=np.int64)
+        distances = np.empty(nearest.shape, dtype=squared.dtype)
+        for place in range(k):
+            nearest[:, place] = at = squared.argmin(axis=1)
+            distances[:, place] = squared[every, at]
+            squared[every, at] = np.inf
+        squared[every[:, None], nearest] = distances
+        return cls(nearest, distances)
 
     def first_outside(self, inside: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the place in the list of each row's first neighbour outside a set, else the last.

@@ -93,9 +93,8 @@ class Calibrated:
         tolerated = self._tolerated()
         is_tested = ~np.isnan(found.p_values)
         counts = is_tested & (found.effects >= tolerated)
-        counts |= is_tested & ~counts.any(
-            axis=1, keepdims=True
-        )  # then it is the effect that says no
+        # Where none counts, all do: then it is the effect that says no.
+        counts |= is_tested & ~counts.any(axis=1, keepdims=True)
         p_values = np.where(is_tested & ~counts, 1.0, found.p_values)  # (c, kinds)
         together = cauchy_combination(p_values, WEIGHTS)
         n = np.array([fitted.counts.sum(axis=1), seen.counts.sum(axis=1)])

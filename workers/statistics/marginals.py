@@ -67,10 +67,8 @@ def read_columns(reference: Counts, current: Counts, bins: Sequence[Bins]) -> Re
         p, distance = _ordered(reference[numeric, :-2], current[numeric, :-2])
         found.p_values[numeric, :3] = p
         found.effects[numeric, :3] = distance[:, None]
-    rows, missing = (
-        np.stack([f(reference), f(current)], axis=1).tolist()  # c pairs of ints
-        for f in (lambda side: side.sum(axis=1), lambda side: side[:, -1])
-    )
+    rows = np.stack([reference.sum(axis=1), current.sum(axis=1)], axis=1).tolist()
+    missing = np.stack([reference[:, -1], current[:, -1]], axis=1).tolist()
     for index, how in enumerate(bins):
         before, after = reference[index], current[index]
         (n, m), (gone, gone_now) = rows[index], missing[index]

@@ -97,7 +97,7 @@ def choose(*, threads: int | None, precision: str) -> Device:
 def restore(device: Device) -> Device:
     """Set the process up for a device chosen before, and return it."""
     torch.set_num_threads(device.threads)
-    # The same as `use_deterministic_algorithms`, which would load the compiler: 2.5 s at each start.
+    # As `use_deterministic_algorithms`, which would load the compiler: 2.5 s at each start.
     torch.set_deterministic_debug_mode("error" if device.is_deterministic else "default")
     return device
 

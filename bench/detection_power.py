@@ -14,6 +14,8 @@ from bench.detection_data import Table
 from bench.detection_support import FDR, found
 from workers.detectors import configured
 
+Counts = Counter[str]
+
 
 def power(folder: Path | None, quick: bool) -> list[dict[str, Any]]:
     """Shift windows of 500 in a known way, and see which tests find it and what they name."""
@@ -25,7 +27,7 @@ def power(folder: Path | None, quick: bool) -> list[dict[str, Any]]:
         sets["handwriting"] = data.handwriting(folder, generator)
     rows = []
     for cell in data.CELLS:
-        counts: Counter[str] = Counter()
+        counts: Counts = Counter()
         for table in sets.values():
             for i in range(n_pairs):
                 counts += _one_pair(table, cell, i, with_rivals=i < max(5, n_pairs // 5))
@@ -35,16 +37,21 @@ def power(folder: Path | None, quick: bool) -> list[dict[str, Any]]:
         who: float(np.mean([row[who] for row in rows])) for who in ("ks", "mmd", "classifier")
     }
     ours = float(np.mean([row["upkeep"] for row in rows]))
-    rows.append({"cell": "mean", "upkeep": ours, **anchors, "ratio": ours / max(anchors.values())})
+    attributed = {
+        name: float(np.mean([row[name] for row in rows if name in row]))
+        for name in ("broken_first", "false_discovery_rate", "kind_named")
+    }
+    ratio = ours / max(anchors.values())
+    rows.append({"cell": "mean", "upkeep": ours, **anchors, "ratio": ratio, **attributed})
     return rows
 
 
-def _one_pair(table: Table, cell: tuple[str, float], i: int, *, with_rivals: bool) -> Counter[str]:
+def _one_pair(table: Table, cell: tuple[str, float], i: int, *, with_rivals: bool) -> Counts:
     generator = np.random.default_rng([7, i])
     order = generator.permutation(data.n_rows(table))
     reference = data.rows_of(table, order[:5000])
     made = data.shifted(data.rows_of(table, order[5000:5500]), cell, generator)
-    counts: Counter[str] = Counter()
+    counts: Counts = Counter()
     if made is None:
         return counts
     current, broken = made
@@ -56,8 +63,8 @@ def _one_pair(table: Table, cell: tuple[str, float], i: int, *, with_rivals: boo
         first = min(named, key=lambda score: (score.p_value, -score.statistic))
         counts["one_broke"] += 1
         counts["first"] += first.feature == broken
-        counts["named"] += len(named)
-        counts["wrongly_named"] += sum(score.feature != broken for score in named)
+        wrong = sum(score.feature != broken for score in named)
+        counts["false_share"] += wrong / len(named)
         right = [score for score in named if score.feature == broken]
         counts["right"] += len(right)
         counts["kind"] += sum(score.kind in data.KIND_OF[cell[0]] for score in right)
@@ -92,7 +99,12 @@ def _anchors(reference: Table, current: Table) -> dict[str, float]:
     return answers
 
 
-def _row_of(cell: tuple[str, float], counts: Counter[str]) -> dict[str, Any]:
+def _row_of(cell: tuple[str, float], counts: Counts) -> dict[str, Any]:
+    """Return the shares of a cell.
+
+    The false discovery rate is that of Benjamini and Hochberg (1995): the mean over all pairs of
+    the share of wrong names among those given, 0 where none was.
+    """
     rivals = {who: counts[who] / counts["rival_pairs"] for who in ("ks", "mmd", "classifier")}
     row: dict[str, Any] = {
         "cell": f"{cell[0]} {cell[1]:g}",
@@ -103,7 +115,7 @@ def _row_of(cell: tuple[str, float], counts: Counter[str]) -> dict[str, Any]:
     if counts["one_broke"]:
         row |= {
             "broken_first": counts["first"] / counts["one_broke"],
-            "false_discoveries": counts["wrongly_named"] / counts["named"],
+            "false_discovery_rate": counts["false_share"] / counts["pairs"],
             "kind_named": counts["kind"] / max(counts["right"], 1),
         }
     return row

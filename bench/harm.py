@@ -19,7 +19,8 @@ rows come, 50 of them labelled at random. A window is harmful if its true accura
 - withdrawn: share of seeds in which labels took the estimate back; where bias is below 2 points
   all along it should be none.
 - retrains: share of seeds in which the default triggers ask for a retrain at some window, and the
-  median window of the first one, counted from the first harmful one.
+  median window of the first one, counted from the first harmful one; for the dated streams also
+  the share in which it came within their first slice (digits: quiet; Congress: 16 points down).
 
 Writes bench/results/harm.json and prints a table. `--quick` takes a fifth of the seeds.
 """
@@ -213,8 +214,10 @@ def _share(hits: list[NDArray[np.bool_]]) -> float | None:
 def measure(name: str, drawn: Callable[[int], HarmStream], n: int, n_decided: int) -> Any:
     """Play a stream with many choices of labels; return its row of the table."""
     played: list[tuple[float, Played]] = []
+    n_first = None
     for seed in range(n):
         stream = drawn(seed)
+        n_first = stream.n_first
         accepted = float(stream.reference.correct.mean())
         played.append((accepted, play(stream, seed, decides=seed < n_decided)))
     row: dict[str, Any] = {"stream": name, "seeds": n, "labels_per_window": LABELS}
@@ -246,6 +249,9 @@ def measure(name: str, drawn: Callable[[int], HarmStream], n: int, n_decided: in
     row["retrains_asked"] = float(np.mean([one.asked_at is not None for (_, one), _ in decided]))
     row["asked_before_harm"] = float(np.mean([d < 0 for d in delays])) if delays else 0.0
     row["median_windows_to_ask"] = float(np.median(delays)) if delays else None
+    if n_first is not None:
+        asked = [one.asked_at for (_, one), _ in decided if one.asked_at is not None]
+        row["asked_in_first_slice"] = sum(at * WINDOW < n_first for at in asked) / len(decided)
     print(row, file=sys.stderr, flush=True)
     return row
 

@@ -63,11 +63,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class HarmStream:
-    """A champion's unseen reference rows and what it met afterwards."""
+    """A champion's unseen reference rows and what it met afterwards.
+
+    Attributes:
+        n_first: how many rows of the stream belong to its first slice, where it has slices.
+    """
 
     name: str
     reference: Answers
     stream: Answers
+    n_first: int | None = None
 
 
 def answered(model: Any, features: Any, truth: NDArray[Any], inputs: dict[str, Any]) -> Answers:
@@ -93,7 +98,8 @@ def digits(folder: Path) -> HarmStream:
     model.fit(features[first & ~kept], truth[first & ~kept])
     inputs = {"brightness": features.mean(axis=1), "ink": (features > 0.5).mean(axis=1)}
     all_rows = answered(model, features, truth, inputs)
-    return HarmStream("digits_by_writer", all_rows.rows(first & kept), all_rows.rows(~first))
+    rows = all_rows.rows(first & kept), all_rows.rows(~first)
+    return HarmStream("digits_by_writer", *rows, int((slices == 1).sum()))
 
 
 def titles(folder: Path, features: NDArray[Any]) -> HarmStream:
@@ -113,7 +119,8 @@ def titles(folder: Path, features: NDArray[Any]) -> HarmStream:
     inputs = {"n_characters": length}
     inputs |= {f"component_{i}": features[:, i].astype(np.float64) for i in range(8)}
     all_rows = answered(model, features, truth, inputs)
-    return HarmStream("arxiv_titles", all_rows.rows(first & kept), all_rows.rows(~first))
+    rows = all_rows.rows(first & kept), all_rows.rows(~first)
+    return HarmStream("arxiv_titles", *rows, int((slices == 1).sum()))
 
 
 def embeddings(folder: Path, cache: Path) -> NDArray[np.float32]:
@@ -152,7 +159,8 @@ def congress(folder: Path) -> HarmStream:
     inputs = {name: table[name].to_numpy(object) for name in texts}
     inputs |= {name: table[name].to_numpy(np.float64) for name in numbers}
     all_rows = answered(model, table, truth, inputs)
-    return HarmStream("congress_party", all_rows.rows(first & kept), all_rows.rows(~first))
+    n_first = int((table["slice"] == 1).sum())
+    return HarmStream("congress_party", all_rows.rows(first & kept), all_rows.rows(~first), n_first)
 
 
 def real(folder: Path, cache: Path) -> list[HarmStream]:

@@ -172,15 +172,16 @@ def get_performance(
     name: str,
     actor: Reader,
     work: Work,
-    bucket: Annotated[int, Query(ge=1, le=1_000_000, description="observations a bucket")] = 200,
+    bucket: Annotated[int, Query(ge=1, le=200_000, description="observations a bucket")] = 200,
 ) -> JSONResponse:
     """Return the accuracy that users got over time, what happened when, and what is known now.
 
+    Of the newest 200,000 observations, and at most 1,000 buckets; older ones are in the reports.
     Of the champion: its accuracy by labels, estimated without, corrected by labels, and by slice.
     """
     with work:
         model = work.models.get(name, actor.project_id)
-        items = work.observations.timeline(model.id, bucket=bucket)
+        items = performance.timeline(work, model, bucket)
         moves = work.versions.transitions(model.id)
         champion = performance.of_champion(work, model)
     events = [

@@ -10,6 +10,8 @@ from app.domain.models import MaintainedModel
 from app.domain.slices import Slice, SliceDrift, SliceFinding
 from app.services.ports import Json, Page, UnitOfWork
 
+MOST_SHOWN: Final = 200_000
+MOST_BUCKETS: Final = 1000
 _OF_THE_MACHINE: Final = frozenset({"calibration", "wealth", "bias", "through", "reference"})
 
 
@@ -89,6 +91,12 @@ def shown_slice(document: Json) -> Json:
         "n_since": n,
         "accuracy_since": right / n if n else None,
     }
+
+
+def timeline(work: UnitOfWork, model: MaintainedModel, bucket: int) -> Sequence[Json]:
+    """Return the accuracy that users of a model got lately, by bucket of so many observations."""
+    most = min(MOST_SHOWN, MOST_BUCKETS * bucket)
+    return work.observations.timeline(model.id, bucket=bucket, most=most)
 
 
 def of_champion(work: UnitOfWork, model: MaintainedModel) -> Json:

@@ -10,7 +10,7 @@ from app.domain.incidents import Incident
 from app.domain.models import MaintainedModel
 from app.domain.training import RunState, TrainingRun
 from app.domain.versions import ModelVersion, Transition, VersionState
-from app.services import observations, versions
+from app.services import observations, performance, versions
 from app.services.documents import document
 from app.services.ports import Actor, Json, Listed, Page, UnitOfWork
 from app.web import bars
@@ -254,12 +254,12 @@ def _chart(
     floor: float | None,
     bucket: int | None,
 ) -> Chart | None:
-    chosen = bucket or bucket_size(watch["n_observations"])
+    chosen = bucket or bucket_size(min(watch["n_observations"], performance.MOST_SHOWN))
     moves = work.versions.transitions(model.id)
     reigns = [move.number for move in moves if move.after is VersionState.CHAMPION]
     starts = work.decisions.listed(model.id, Page(_N_STARTS), outcome="retrain").items
     return draw(
-        work.observations.timeline(model.id, bucket=chosen),
+        performance.timeline(work, model, chosen),
         happenings(work, model.id, moves, reports, starts),
         bucket=chosen,
         first_version=reigns[0] if reigns else 1,

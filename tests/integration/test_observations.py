@@ -3,7 +3,7 @@
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -342,3 +342,18 @@ def test_writers_of_different_models_do_not_see_each_others_ids(api, work, model
     Feed(api, model).send(rows)
 
     assert Feed(api, other).send(rows)["accepted"] == 3
+
+
+def test_a_timeline_is_of_the_newest_and_keeps_its_buckets_as_rows_come(feed, work):
+    model_id = UUID(feed.api.get(feed.base).json()["id"])
+    feed.send(rows_of(25))
+
+    def sizes(most):
+        with work:
+            found = work.observations.timeline(model_id, bucket=10, most=most)
+        return [one["n"] for one in found]
+
+    assert sizes(100) == [10, 10, 5]
+    assert sizes(12) == [7, 5]
+    feed.send(rows_of(2, prefix="later"))
+    assert sizes(12) == [5, 7]

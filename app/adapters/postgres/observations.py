@@ -14,7 +14,13 @@ from app.adapters.postgres.column_reads import columns_of
 from app.adapters.postgres.incidents import is_sound
 from app.adapters.postgres.label_lags import waits_of
 from app.adapters.postgres.paging import page_of
-from app.adapters.postgres.schema import ForgottenRow, LabelRow, ObservationRow, QuarantinedRow
+from app.adapters.postgres.schema import (
+    ForgottenRow,
+    LabelRow,
+    ObservationCountsRow,
+    ObservationRow,
+    QuarantinedRow,
+)
 from app.adapters.postgres.segments import Address
 from app.domain.errors import NotFound
 from app.domain.observations import Label, Observation, Rejected
@@ -49,31 +55,34 @@ FROM known k LEFT JOIN changed c ON c.id = k.id
 MOST_LABELLED: Final = 100_000
 """Labelled rows that a check reads: the newest labels, whatever came before."""
 
-_TIMELINE = text("""
-SELECT (rank - 1) / :bucket AS bucket, min(sequence) AS first_sequence,
+_RANKED = """
+WITH ranked AS (
+  SELECT *, row_number() OVER (ORDER BY sequence) - 1 + :n_before % :bucket AS rank
+  FROM (SELECT sequence, observed_at, prediction, label, version, shadow
+        FROM observations WHERE model_id = :model_id ORDER BY sequence DESC LIMIT :most) AS newest
+)
+"""
+"""Rows in order of arrival, `n_before` older ones left out."""
+
+_TIMELINE = text(f"""{_RANKED}
+SELECT rank / :bucket AS bucket, min(sequence) AS first_sequence,
        max(sequence) AS last_sequence, min(observed_at) AS first_at, max(observed_at) AS last_at,
        count(*) AS n, count(label) AS n_labelled,
        count(*) FILTER (WHERE prediction = label) AS n_right
-FROM (SELECT *, row_number() OVER (ORDER BY sequence) AS rank
-      FROM observations WHERE model_id = :model_id) AS o
-GROUP BY 1 ORDER BY 1
-""")
+FROM ranked GROUP BY 1 ORDER BY 1
+""")  # noqa: S608  # constants alone
 
-_BY_VERSION = text("""
-WITH ranked AS (
-  SELECT *, row_number() OVER (ORDER BY sequence) AS rank
-  FROM observations WHERE model_id = :model_id
-), answers AS (
+_BY_VERSION = text(f"""{_RANKED}, answers AS (
   SELECT rank, label, version::text AS version, prediction FROM ranked
   WHERE label IS NOT NULL AND version IS NOT NULL AND prediction IS NOT NULL
   UNION ALL
   SELECT r.rank, r.label, s.key, s.value FROM ranked r, jsonb_each_text(r.shadow) AS s
   WHERE r.label IS NOT NULL AND s.key <> r.version::text
 )
-SELECT (rank - 1) / :bucket AS bucket, version, count(*) AS n,
+SELECT rank / :bucket AS bucket, version, count(*) AS n,
        count(*) FILTER (WHERE prediction = label) AS n_right
 FROM answers GROUP BY 1, 2
-""")
+""")  # noqa: S608  # constants alone
 
 
 _Body = tuple[Mapping[str, Any], Mapping[str, float] | None]
@@ -407,9 +416,22 @@ class PostgresObservations:
         query = select(func.count(func.distinct(newest.c.label))).where(newest.c.can_be_learned)
         return self._session.scalar(query) or 0
 
-    def timeline(self, model_id: UUID, *, bucket: int) -> Sequence[Json]:
-        """Return the accuracy that users got, by bucket of so many observations."""
-        parameters = {"model_id": model_id, "bucket": bucket}
+    def timeline(self, model_id: UUID, *, bucket: int, most: int) -> Sequence[Json]:
+        """Return the accuracy that users got, by bucket of so many observations.
+
+        Of the `most` newest; the first bucket holds fewer where older ones are left out.
+        """
+        n_known = self._session.scalar(
+            select(ObservationCountsRow.n_observations).where(
+                ObservationCountsRow.model_id == model_id
+            )
+        )
+        parameters = {
+            "model_id": model_id,
+            "bucket": bucket,
+            "most": most,
+            "n_before": max((n_known or 0) - most, 0),
+        }
         by_version: dict[int, Json] = {}
         for row in self._session.execute(_BY_VERSION, parameters):
             by_version.setdefault(row.bucket, {})[row.version] = {

@@ -16,6 +16,8 @@ from app.domain.policies import Policy
 
 MINIMUM_SPAN: Final = 30
 """Answers since a change below which its accuracy is not worth naming."""
+_LARGEST: Final = 700.0
+"""Natural logarithm of about the largest float."""
 
 
 class Outcome(StrEnum):
@@ -207,10 +209,16 @@ def in_words(labelled: PerformanceEvidence) -> str:
     text += f" over {labelled.n} labelled answers"
     if labelled.accuracy_since is not None and labelled.n_since >= MINIMUM_SPAN:
         text += f", {labelled.accuracy_since:.3f} over the last {labelled.n_since}"
-    now, most = (
-        math.exp(min(value, 700.0)) for value in (labelled.log_e_value, labelled.log_e_value_max)
-    )
-    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {now:.3g}, at most {most:.3g})"
+    now, most = _of_logarithm(labelled.log_e_value), _of_logarithm(labelled.log_e_value_max)
+    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {now}, at most {most})"
+
+
+def _of_logarithm(value: float) -> str:
+    """Return the number of that natural logarithm in three digits, however large it is."""
+    if value < _LARGEST:
+        return f"{math.exp(value):.3g}"
+    exponent = math.floor(value / math.log(10))
+    return f"{math.exp(value - exponent * math.log(10)):.3g}e+{exponent}"
 
 
 def estimate_in_words(estimated: Bounded, floor: float) -> str:

@@ -1,16 +1,18 @@
 """Retrain, skip or defer: a table of situations and what is concluded from each."""
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 import app.triggers
-from app.domain.decisions import Decision, Outcome, Situation, decide
+from app.domain.decisions import Decision, Outcome, Situation, decide, in_words
 from app.domain.drift import Finding
 from app.domain.estimation import Bounded
-from app.domain.performance import PerformanceEvidence
+from app.domain.performance import PerformanceEvidence, watch_accuracy
 from app.domain.policies import Policy, RetrainPolicy
 from app.domain.registry import scan
 from app.triggers import triggers
@@ -203,6 +205,16 @@ def test_what_is_concluded(situation, outcome, trigger, said):
     assert (decision.outcome, decision.trigger) == (outcome, trigger)
     assert said in decision.reason
     assert decision == conclude(situation)
+
+
+def test_evidence_beyond_all_floats_is_told_as_it_is():
+    labelled = watch_accuracy(np.zeros(3000, dtype=bool), 0.95, 0.02)
+
+    said = in_words(labelled)
+
+    assert labelled.log_e_value_max > 3000
+    exponent = int(said.rpartition("e+")[2].rstrip(")"))
+    assert exponent == math.floor(labelled.log_e_value_max / math.log(10))
 
 
 def test_a_cool_down_says_until_when():

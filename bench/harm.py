@@ -211,6 +211,14 @@ def _share(hits: list[NDArray[np.bool_]]) -> float | None:
     return round(float(found.mean()), 3) if len(found) else None
 
 
+def _found_at(scores: NDArray[np.float64], is_harm: NDArray[np.bool_]) -> float | None:
+    """Return the share of harmful windows above the score that 5 % of the others exceed."""
+    if is_harm.all() or not is_harm.any():
+        return None
+    limit = np.quantile(scores[~is_harm], 0.95, method="higher")
+    return round(float((scores[is_harm] > limit).mean()), 3)
+
+
 def measure(name: str, drawn: Callable[[int], HarmStream], n: int, n_decided: int) -> Any:
     """Play a stream with many choices of labels; return its row of the table."""
     played: list[tuple[float, Played]] = []
@@ -236,6 +244,10 @@ def measure(name: str, drawn: Callable[[int], HarmStream], n: int, n_decided: in
             "clear": _share([c[m] for c, m in zip(calls, is_clear, strict=True)]),
             "mae": float(np.mean([np.abs(one.said[who] - one.true).mean() for _, one in played])),
         }
+    scores = {"ours": [one.harm for _, one in played]}
+    scores |= {who: [accepted - one.said[who] for accepted, one in played] for who in RIVALS}
+    for who, values in scores.items():
+        row[who]["found_at_5_false"] = _found_at(np.concatenate(values), np.concatenate(is_harm))
     best = min(row[who]["mae"] for who in RIVALS)
     row["mae_to_best_rival"] = row["ours"]["mae"] / best
     row["covered"] = _share([one.covered for _, one in played])
@@ -285,6 +297,7 @@ def table(rows: list[Any]) -> str:
         "found",
         "false",
         "clear",
+        "at 5 %",
         "MAE",
         "constant",
         "CBPE",
@@ -292,7 +305,7 @@ def table(rows: list[Any]) -> str:
         "ratio",
     )
     more = ("covered", "withdrawn", "retrains", "first after")
-    lines = ["| " + " | ".join((*head, *more)) + " |", "|---" * 14 + "|"]
+    lines = ["| " + " | ".join((*head, *more)) + " |", "|---" * 15 + "|"]
     for row in rows:
         ours = row["ours"]
         shown = [
@@ -300,7 +313,7 @@ def table(rows: list[Any]) -> str:
             f"{row['harmful']} of {row['windows']}",
             *(
                 "-" if ours[key] is None else f"{ours[key]:.0%}"
-                for key in ("found", "false", "clear")
+                for key in ("found", "false", "clear", "found_at_5_false")
             ),
             *(f"{row[who]['mae']:.3f}" for who in ("ours", *RIVALS)),
             f"{row['mae_to_best_rival']:.2f}",

@@ -13,7 +13,7 @@ from app.domain.profiles import CategoryBins, Codes, Column, Counts, Layout, bin
 from app.domain.seasons import UNKNOWN
 from app.domain.sequential import Wealth, bets_against, wager
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 MAXIMUM_ROWS: Final = 5000
 TOLERANCES: Final = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2)
 _LOWEST_LIMIT: Final = 200.0

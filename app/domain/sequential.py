@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.domain.profiles import Bins, CategoryBins, Counts
 
 SHIFTS: Final = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
-SCALES: Final = (0.45, 0.7, 1.3, 1.6, 2.2)
+SCALES: Final = (0.45, 0.7, 1.3, 1.5, 2.2)
 CONTAMINATION: Final = (-2.5, 2.5)
 CONTAMINATED_SHARE: Final = 0.2
 MISSING_SHARES: Final = (0.03, 0.3)
@@ -19,11 +19,13 @@ UNSEEN_SHARE: Final = 0.05
 MOST_UNSEEN: Final = 0.95
 N_FAVOURITES: Final = 4
 N_BETS: Final = 16
+LARGEST_RATIO: Final = 15.0
+"""A bin pays no more: what the rarest ones add to the growth of a bet, its charge costs more."""
 RESERVE: Final = 0.02
 FEW_ROWS: Final = 60
 """A reference of so many rows is charged for twice, as its standard errors are rough themselves."""
 NUMERIC_PRIOR: Final = np.array(
-    (0.4, 0.4, 0.6, 2.5, 1.0, 1.0, 2.5, 0.6, 0.3, 0.4, 0.5, 0.7, 0.4, 0.4, 0.4)
+    (0.4, 0.4, 0.6, 2.5, 1.0, 1.0, 2.5, 0.6, 0.3, 0.4, 0.5, 3.0, 0.4, 0.4, 0.4)
 )
 CEILING: Final = 1e15
 _STANDARD: Final = NormalDist()
@@ -120,7 +122,8 @@ def bets_against(
         n = float(row.sum())
         prior = _prior_counts(how, width)
         p = (row + prior) / (n + prior.sum())
-        for k, ratio in enumerate(ratios):
+        for k, uncapped in enumerate(ratios):
+            ratio = np.minimum(uncapped, LARGEST_RATIO)
             mean = float((p * ratio).sum())
             spread = float(np.sqrt(max((p * ratio**2).sum() - mean**2, 0.0) / max(n, 1.0)))
             gain = tolerance * _variation(ratio, how)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Codes = NDArray[np.uint8]
 Counts = NDArray[np.int64]
+BlockCounts = NDArray[np.float64]  # whole numbers, as only products of them are wanted
 
 N_BINS: Final = 64
 TAILS: Final = (0.001, 0.002, 0.005, 0.01)
@@ -230,7 +231,7 @@ class Layout:
                 row[:] = column.bins.codes(values)
         return codes
 
-    def steps(self, codes: NDArray[np.uint8]) -> Counts:
+    def steps(self, codes: NDArray[np.uint8]) -> BlockCounts:
         """Return the counts of rows in order, in at most 64 equal steps, (c, steps, width)."""
         step = max(1, -(-codes.shape[1] // MAXIMUM_STEPS))
         return self.blocks(codes, np.arange(0, codes.shape[1], step))
@@ -244,12 +245,12 @@ class Layout:
             row[-2:] = found[UNSEEN:]
         return counts
 
-    def blocks(self, codes: NDArray[np.uint8], starts: NDArray[np.int64]) -> Counts:
+    def blocks(self, codes: NDArray[np.uint8], starts: NDArray[np.int64]) -> BlockCounts:
         """Return the counts of consecutive blocks of rows, (c, blocks, width)."""
         n_blocks = len(starts)
         width = self.width
         of_row = np.repeat(np.arange(n_blocks) * 256, np.diff(np.r_[starts, codes.shape[1]]))
-        counts = np.empty((len(codes), n_blocks, width), dtype=np.int64)
+        counts = np.empty((len(codes), n_blocks, width))
         for row, column_codes in zip(counts, codes, strict=True):
             found = np.bincount(of_row + column_codes, minlength=256 * n_blocks)
             found = found.reshape(n_blocks, 256)

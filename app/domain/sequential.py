@@ -8,7 +8,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.profiles import Bins, CategoryBins, Counts
+from app.domain.profiles import Bins, BlockCounts, CategoryBins, Counts
 
 SHIFTS: Final = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 SCALES: Final = (0.45, 0.7, 1.3, 1.5, 2.2)
@@ -203,7 +203,7 @@ class Wealth:
         return cls(np.zeros(bets.weights.shape))
 
 
-def wager(bets: Bets, wealth: Wealth, blocks: Counts) -> tuple[Wealth, NDArray[np.float64]]:
+def wager(bets: Bets, wealth: Wealth, blocks: BlockCounts) -> tuple[Wealth, NDArray[np.float64]]:
     """Let the bets run over consecutive blocks of rows.
 
     The Shiryaev-Roberts e-detector (Shin, Ramdas and Rinaldo, 2022): each block may be where the
@@ -223,7 +223,7 @@ def wager(bets: Bets, wealth: Wealth, blocks: Counts) -> tuple[Wealth, NDArray[n
 
 
 def wager_by_season(
-    played: Sequence[tuple[Bets, Counts]], wealth: Wealth
+    played: Sequence[tuple[Bets, BlockCounts]], wealth: Wealth
 ) -> tuple[Wealth, NDArray[np.float64]]:
     """Let bets run over blocks whose rows are each held against their own season's reference.
 
@@ -235,12 +235,12 @@ def wager_by_season(
         As `wager`.
     """
     weights = played[0][0].weights
-    logs = sum(blocks.astype(np.float64) @ bets.log_factors for bets, blocks in played)
-    growth = np.exp(np.clip(logs, -230.0, 230.0)).swapaxes(0, 1).copy()  # (blocks, c, k)
+    logs = sum(blocks @ bets.log_factors for bets, blocks in played)
+    growth = np.exp(np.clip(logs, -230.0, 230.0).swapaxes(0, 1), order="C")  # (blocks, c, k)
     n_blocks = played[0][1].shape[1]
     n_rows = np.zeros(n_blocks, dtype=np.int64)
     for _, blocks in played:
-        n_rows += blocks[0].sum(axis=1)
+        n_rows += blocks[0].sum(axis=1).astype(np.int64)
     values = wealth.values
     levels = np.empty(n_blocks)
     for index, n in enumerate(n_rows):

@@ -66,21 +66,25 @@ class Moments:
         """Measure the codes (c, n) of a sample, of at most `MAXIMUM_ROWS` rows spread over it."""
         codes = codes[:, :: max(1, -(-codes.shape[1] // MAXIMUM_ROWS))]
         scores = np.stack([row[code] for row, code in zip(table, codes, strict=True)])  # (c, n)
-        known = ((codes != MISSING) & (codes != UNREAD)).astype(np.float32)
-        if known.all():
+        known = (codes != MISSING) & (codes != UNREAD)
+        is_whole = bool(known.all())
+        if is_whole:
             shape = (len(codes), len(codes))
             n = np.full(shape, float(codes.shape[1]))
             first = np.broadcast_to(scores.sum(axis=1, keepdims=True), shape)
             second = np.broadcast_to((scores**2).sum(axis=1, keepdims=True), shape)
         else:  # (i, j): sums of i over the rows that know j
+            known = known.astype(np.float32)
             n = np.maximum((known @ known.T).astype(np.float64), 1.0)
             first, second = scores @ known.T, scores**2 @ known.T
         mean = first / n
         spread = np.sqrt(np.maximum(second / n - mean**2, 1e-12))
         covariance = scores @ scores.T / n - mean * mean.T
         r = np.clip(covariance / (spread * spread.T), -1.0, 1.0)
-        unit = (scores - mean.diagonal()[:, None]) / spread.diagonal()[:, None] * known
-        unit = unit.astype(np.float32)
+        centre, scale = mean.diagonal().astype(np.float32), spread.diagonal().astype(np.float32)
+        unit = (scores - centre[:, None]) / scale[:, None]
+        if not is_whole:
+            unit *= known
         square = unit**2
         both = square @ square.T / n  # E x^2 y^2
         cubed = (square * unit) @ unit.T / n  # E x^3 y

@@ -1,6 +1,6 @@
 """What the pages tell, gathered from the ports: all models, and one model's story."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -209,9 +209,10 @@ def story(
 def _moved(work: UnitOfWork, report: Json | None, model_id: UUID) -> Json:
     """Return drawings of what moved most in a report, its strangest rows and their classes."""
     found = work.checks.report_moved(report["id"], model_id) if report else {}
-    histograms = list(found.get("histograms", {}).items())[:_N_HISTOGRAMS]
+    histograms = found.get("histograms", {})  # in no order of their own, as Postgres keeps them
+    shown = as_ranked(histograms, report["scores"] if report else ())[:_N_HISTOGRAMS]
     return {
-        "bars": [bars.drawn(name, histogram) for name, histogram in histograms],
+        "bars": [bars.drawn(name, histograms[name]) for name in shown],
         "exemplars": found.get("exemplars", ()),
         "classes": found.get("classes", {}),
     }
@@ -220,6 +221,16 @@ def _moved(work: UnitOfWork, report: Json | None, model_id: UUID) -> Json:
 def ranked(scores: Sequence[Json]) -> list[Json]:
     """Return scores with the drifted ones first, then by how far they moved."""
     return sorted(scores, key=lambda score: (not score["drifted"], -(score["effect"] or 0.0)))
+
+
+def as_ranked(names: Iterable[str], scores: Sequence[Json]) -> list[str]:
+    """Return names of signals, or of a part of one ("scores of cat"), as their scores rank."""
+    places = {score["feature"]: place for place, score in enumerate(ranked(scores))}
+
+    def place_of(name: str) -> int:
+        return places.get(name, places.get(name.partition(" of ")[0], len(places)))
+
+    return sorted(names, key=lambda name: (place_of(name), name))
 
 
 def choices(

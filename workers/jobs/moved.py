@@ -78,7 +78,7 @@ def what_moved(
     forgotten with it; where the policy has inputs forgotten, the ids alone are kept.
     """
     moved = [score.feature for score in scores if score.drifted]
-    moved += [name for name in list(watch.leading)[:1] if name not in moved]
+    moved += [name for name in [watch.leader] if name and name not in moved]
     found: dict[str, Any] = {"histograms": {}, "exemplars": [], "classes": {}}
     for kind in ("numeric", "categorical"):
         for name in moved:

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from app.domain.versions import Transition, VersionEvent, VersionState
-from app.web.views import choices, happenings, performance_of, ranked, state_of
+from app.web.views import as_ranked, choices, happenings, performance_of, ranked, state_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MODEL = UUID(int=1)
@@ -125,3 +125,15 @@ def test_only_moves_that_the_states_allow_are_offered():
 def test_the_state_is_the_one_that_matters_most(is_paused, champion, run, is_checking, state):
     model = SimpleNamespace(is_paused=is_paused)
     assert state_of(model, champion, run, {"is_checking": is_checking}) == state
+
+
+def test_drawings_stand_in_the_order_of_their_scores_and_what_has_none_stands_last():
+    scores = [
+        {"feature": "age", "drifted": False, "effect": 0.9},
+        {"feature": "scores", "drifted": True, "effect": 0.2},
+        {"feature": "price of oil", "drifted": True, "effect": 0.4},
+    ]
+    names = ["gone", "age", "scores of cat", "scores of ant", "price of oil"]
+    assert as_ranked(names, scores) == [
+        "price of oil", "scores of ant", "scores of cat", "age", "gone"
+    ]  # fmt: skip

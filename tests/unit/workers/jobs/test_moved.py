@@ -80,7 +80,7 @@ def test_the_rows_far_away_are_shown_beside_the_nearest_of_the_reference(watched
 def test_columns_that_drifted_have_histograms_and_the_watchs_leader_too(watched: Any) -> None:
     scores = [moved("prediction"), moved("n", drifted=False)]
     assert list(what_moved(*watched, scores, Watch())["histograms"]) == ["prediction"]
-    led = what_moved(*watched, scores, Watch(leading={"n": 9.0}))
+    led = what_moved(*watched, scores, Watch(leading={"p": 2.0, "n": 9.0}))
     assert set(led["histograms"]) == {"prediction", "n"}
 
 

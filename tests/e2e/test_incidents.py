@@ -65,7 +65,7 @@ def champion_of_mixed(client, **policy):
         policy={**POLICY, **policy},
     )
     model.upload("training", rows(300, seed=0))
-    first = model.retrain("the first champion", wait=True, timeout_seconds=WAIT)
+    first = model.retrain("the first champion", seed=1, wait=True, timeout_seconds=WAIT)
     assert (first["state"], first["outcome"]) == ("succeeded", "promoted"), first
     return model
 

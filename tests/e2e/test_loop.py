@@ -52,7 +52,7 @@ def test_a_model_is_kept_good_when_its_world_turns_over(client, tmp_path):
     )
     model.upload("training", pictures(300, seed=0))
 
-    first = model.retrain("the first champion", wait=True, timeout_seconds=WAIT)
+    first = model.retrain("the first champion", seed=1, wait=True, timeout_seconds=WAIT)
     assert (first["state"], first["outcome"]) == ("succeeded", "promoted"), first
     champion = Champion(model, tmp_path / "champion")
     assert model.champion()["accepted"]["accuracy"] >= 0.9

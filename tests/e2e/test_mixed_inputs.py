@@ -78,7 +78,7 @@ def drifted(report):
 
 def test_every_field_beside_the_picture_is_watched_and_none_hinders_training(model, tmp_path):
     model.upload("training", [{**row, **sent(row)} for row in rows_of(400, seed=0)])
-    run = model.retrain("the first champion", wait=True, timeout_seconds=WAIT)
+    run = model.retrain("the first champion", seed=1, wait=True, timeout_seconds=WAIT)
     assert (run["state"], run["outcome"]) == ("succeeded", "promoted"), run
     champion = Champion(model, tmp_path / "champion")
 

@@ -28,7 +28,7 @@ def test_a_killed_worker_leaves_its_self_test_to_the_next_and_one_result_is_stor
             policy=POLICY,
         )
         model.upload("training", pictures(400, seed=0))
-        model.retrain("the first champion", wait=True, timeout_seconds=WAIT)
+        model.retrain("the first champion", seed=1, wait=True, timeout_seconds=WAIT)
         model.log(
             [
                 {"id": f"o-{n}", "inputs": row["inputs"], "prediction": row["label"], "version": 1}

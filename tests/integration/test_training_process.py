@@ -233,6 +233,7 @@ def test_a_whole_run_reports_its_phases_and_writes_its_files_again_where_they_br
     assert result is not None
     assert result["metrics"]["accuracy"] > 0.9
     assert result["deterministic"] is True
+    assert 0 < result["utilisation"] < 2
     assert {"config.json", "tokenizer.json", "upkeep.json"} <= {f["path"] for f in result["files"]}
     again, _ = run(directory)
     assert again.result == result

@@ -30,6 +30,7 @@ from workers.training.optimiser import (
 )
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.task_type import Examples, Learner
+from workers.training.work import Utilisation, operations_of, peak_of
 
 LOSS_MEMORY = 0.95
 DIVERGED_FACTOR = 3.0
@@ -112,6 +113,7 @@ class Loop:
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._cpu_before = 0.0
+        self.utilisation: Utilisation | None = None
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
         return batch_plan(
@@ -263,12 +265,17 @@ class Loop:
 
     def _train_epoch(self) -> None:
         plan = self._plan(self.position.epoch)
+        if self.utilisation is None:
+            self.utilisation = self._measured(plan[0])
         started, rows_done, steps_done = time.monotonic(), 0, 0
         while self.position.batch < len(plan):
             self.stop.check()
             self._save_if_due()
             rows = plan[self.position.batch]
+            began = time.monotonic()
             loss = self._step(rows)
+            if self.utilisation is not None:
+                self.utilisation.add(self._cost_of(rows), time.monotonic() - began)
             self._watch(loss)
             self.position.step += 1
             self.position.batch += 1
@@ -279,6 +286,21 @@ class Loop:
         self.position.epoch += 1
         self.position.batch = 0
         self._judge()
+
+    def _cost_of(self, rows: NDArray[np.int64]) -> int:
+        return len(rows) * int(self.train_rows.examples.lengths[rows].max())
+
+    def _measured(self, rows: NDArray[np.int64]) -> Utilisation:
+        """Count what a step on a batch takes; nothing is learned from it."""
+        model = self.learner.model
+        model.eval()
+
+        def work() -> None:
+            self._loss_of(rows).backward()
+
+        operations = operations_of(work)
+        self.optimiser.zero_grad(set_to_none=True)
+        return Utilisation(peak_of(self.device), operations / self._cost_of(rows))
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved_at >= self.job.checkpoint_every_seconds:
@@ -292,12 +314,7 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         model.train()
-        batch = self.learner.collate(self.train_rows.examples, rows, draw=draw)
-        truth = torch.from_numpy(self.train_rows.truth[rows]).to(self.device.name)
-        with self.device.autocast():
-            output = probe.forward(model, batch, rows, self.lower, self.train_rows.states)
-        logits = output.logits  # (batch, k)
-        loss = self.criterion(logits.float(), truth)
+        loss = self._loss_of(rows, draw=draw)
         loss.backward()
         learning = [p for p in model.parameters() if p.requires_grad]
         norm = nn.utils.clip_grad_norm_(learning, float(self.recipe["clip_norm"]))
@@ -306,6 +323,15 @@ class Loop:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return float(loss.detach())
+
+    def _loss_of(self, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None) -> Any:
+        batch = self.learner.collate(self.train_rows.examples, rows, draw=draw)
+        truth = torch.from_numpy(self.train_rows.truth[rows]).to(self.device.name)
+        with self.device.autocast():
+            output = probe.forward(
+                self.learner.model, batch, rows, self.lower, self.train_rows.states
+            )
+        return self.criterion(output.logits.float(), truth)
 
     def _watch(self, loss: float) -> None:
         """Stop a run whose loss is no number, or far above what guessing would give."""
@@ -335,4 +361,5 @@ class Loop:
             rows_per_second=rows_per_second,
             eta_seconds=(self.total_steps - self.position.step) * seconds_a_step,
             memory_bytes=memory_bytes(),
+            utilisation=self.utilisation.share if self.utilisation else None,
         )

@@ -160,6 +160,8 @@ def _write_result(loop: Loop, recipe: Mapping[str, Any], resumed: Checkpoint | N
             "threads": loop.device.threads,
             "precision": loop.device.precision,
             "deterministic": loop.device.is_deterministic,
+            "utilisation": loop.utilisation.share if loop.utilisation else None,
+            "peak_operations_per_second": loop.utilisation.peak if loop.utilisation else None,
             "resumed_from_step": None if resumed is None else resumed.step,
             "library_versions": library_versions(),
             "final_loss": _finite(position.smooth_loss),

@@ -32,6 +32,8 @@ class Snapshot:
         reference: rows that stand for what the version is accepted on: the newer half of the
             window, lest a version trained because of drift is compared with the time before it.
         n_forgotten: labelled rows left out because retention has forgotten their inputs.
+        n_newest: how many of the rows to learn from, the last ones, came since the champion was
+            trained; all of them where there is none.
     """
 
     train: Sequence[Example]
@@ -41,6 +43,7 @@ class Snapshot:
     reference: Sequence[Example]
     sha256: str
     n_forgotten: int = 0
+    n_newest: int | None = None
 
 
 _PARTS = ("train", "holdout", "window", "golden", "reference")
@@ -57,7 +60,10 @@ def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapsho
         run = work.runs.get(lease.job_id)
         if run.snapshot is None:
             snapshot = take_snapshot(work, artifacts, run)
-            parts: Json = {"n_forgotten": snapshot.n_forgotten}
+            parts: Json = {
+                "n_forgotten": snapshot.n_forgotten,
+                "n_newest": snapshot.n_newest,
+            }
             for part in _PARTS:
                 rows = getattr(snapshot, part)
                 sha256, size_bytes = artifacts.put(to_parquet(rows))
@@ -74,8 +80,16 @@ def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
     train, holdout, window, golden, reference = (
         from_parquet(artifacts.read(run.snapshot[part]["sha256"])) for part in _PARTS
     )
-    n_forgotten = run.snapshot.get("n_forgotten", 0)
-    return Snapshot(train, holdout, window, golden, reference, run.snapshot_sha256, n_forgotten)
+    return Snapshot(
+        train,
+        holdout,
+        window,
+        golden,
+        reference,
+        run.snapshot_sha256,
+        run.snapshot.get("n_forgotten", 0),
+        run.snapshot.get("n_newest"),
+    )
 
 
 def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> Snapshot:
@@ -103,6 +117,7 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     learnable = [row for row, out in zip(newer, mask, strict=True) if not out]
     judged = {input_hash(row.inputs) for row in [*holdout, *golden, *window]}
     train = [row for row in [*uploaded, *older, *learnable] if input_hash(row.inputs) not in judged]
+    n_newest = sum(input_hash(row.inputs) not in judged for row in learnable)
     if len({row.label for row in train}) < 2:
         gone = n_older + n_newer
         raise Invalid(
@@ -120,6 +135,7 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
         reference or train,
         snapshot_hash(train),
         n_older + n_newer,
+        n_newest if spec.champion else None,
     )
 
 

@@ -1,0 +1,487 @@
+"""How does a version of boosted trees learn from rows, so that it can stop and go on anywhere?
+
+Candidates compete on held-out rows of the newest: fresh trees, or more trees on those of the start;
+from all of history alike, from history that fades, or from the newest rows alone. The one of least
+log loss is grown anew on all rows, for as many rounds as suited it.
+
+Trees grow in stretches of `ROUNDS_EACH` rounds. A stretch is a pure function of the trees before
+it, the rows, the recipe and seeds of its own, and every stretch starts from the trees as text, so a
+run that was stopped goes on at the end of a stretch and ends with the same bits.
+
+LightGBM loads scikit-learn and pandas with it: `workers.task_types.tabular_classification` names
+this module and loads it only when there are trees to grow or to ask.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import lightgbm
+import numpy as np
+from lightgbm.basic import LightGBMError
+from numpy.typing import NDArray
+
+from app.domain.holdout import held_out
+from upkeep.tables import CATEGORY, Matrix, feature_names
+from upkeep.trees import Trees
+from workers.training import checkpoints
+from workers.training.data import Rows, class_weights
+from workers.training.device import cpu_quota, memory_bytes
+from workers.training.errors import Diverged, RecipeError
+from workers.training.metrics import log_loss, summarise
+from workers.training.progress import Preempted
+from workers.training.tables import encoded, fitted
+from workers.training.trainer import Order, Trained
+from workers.training.tree_versions import TreesVersion
+
+ROUNDS_EACH: Final = 10
+DIVERGED_FACTOR: Final = 3.0
+PATIENT_ROUNDS: Final = 20
+FEWEST_NEWEST: Final = 50
+"""Newest rows below which all rows count as such."""
+LEAF_SHARE: Final = 20
+"""Without a knob, a leaf has at least this part of the rows, if that is less than `LEAF_ROWS`."""
+LEAF_ROWS: Final = 20
+OLDEST: Final = 6.0
+"""Age beyond which fading rows are left out; there they would count for less than 1/64."""
+FRESH, CONTINUE = "fresh", "continue"
+ALL, FADING, NEWEST = "all", "fading", "newest"
+MODEL: Final = "model"
+BEST: Final = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to learn: from which trees, and how much older rows count."""
+
+    trees: str
+    history: str
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a run is; all of it goes into a checkpoint, with the text of the present trees.
+
+    Attributes:
+        candidate: which one grows; as many as there are when the chosen one grows anew.
+        rounds: how many it has grown.
+        losses: its held-out log loss before the first round (None for fresh trees) and after each.
+        step: names checkpoints; grows with every stretch and every candidate.
+        grown: rounds of all candidates.
+        results: what became of the candidates before it.
+        threads: of every attempt, so that all of them add in the same order.
+    """
+
+    candidate: int = 0
+    rounds: int = 0
+    step: int = 0
+    grown: int = 0
+    threads: int = 1
+    losses: list[float | None] = field(default_factory=lambda: [None])
+    results: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows as LightGBM takes them: numbers (n, c), classes (n,), weights (n,)."""
+
+    matrix: Matrix
+    truth: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    def rows(self, mask: NDArray[np.bool_]) -> "Table":
+        """Return some of the rows."""
+        return Table(self.matrix[mask], self.truth[mask], self.weights[mask])
+
+
+def ages(n_rows: int, n_newest: int) -> NDArray[np.float64]:
+    """Return how old rows are, shape (n,), in sets as large as the newest, whose age is 0."""
+    behind = np.arange(n_rows - n_newest, 0, -1, dtype=np.float64)
+    return np.concatenate([behind / max(1, n_newest), np.zeros(n_newest)])
+
+
+def history_weights(history: str, old: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what rows of these ages count for: all 1, half for each unit of age, newest alone."""
+    if history == ALL:
+        return np.ones(len(old))
+    if history == FADING:
+        return np.asarray(np.where(old <= OLDEST, 0.5 ** np.minimum(old, OLDEST), 0.0))
+    return (old == 0).astype(np.float64)
+
+
+def candidates(
+    recipe: Mapping[str, Any], *, can_continue: bool, has_history: bool
+) -> list[Candidate]:
+    """Return the ways to learn that a recipe allows, the simplest first.
+
+    Raises:
+        RecipeError: it wants to continue trees that are not there.
+    """
+    trees, history = str(recipe["trees"]), str(recipe["history"])
+    if trees == CONTINUE and not can_continue:
+        raise RecipeError("there are no trees to continue; start from a champion, or take 'fresh'")
+    known = [FRESH, CONTINUE] if can_continue else [FRESH]
+    kinds = known if trees == "auto" else [trees]
+    if not int(recipe["rounds"]):
+        kinds = [kind for kind in kinds if kind == CONTINUE]
+    if not kinds:
+        raise RecipeError("0 rounds of fresh trees learn nothing; allow some, or take 'continue'")
+    if not has_history:
+        return [Candidate(kind, ALL) for kind in kinds]
+    past = [ALL, FADING, NEWEST] if history == "auto" else [history]
+    return [Candidate(kind, one) for kind in kinds for one in past]
+
+
+class Boosting:
+    """One run over columns and classes: `train`, and the version is in `text`."""
+
+    def __init__(self, order: Order, start: TreesVersion) -> None:
+        self.order, self.recipe, self.start = order, order.recipe, start
+        self.labels = start.labels
+        rows, job = order.data.train, order.job
+        self.columns, self.cleaning = fitted(start.columns, rows.inputs)
+        self.table = self._table(rows)
+        n_newest = len(rows) if job.n_newest is None else min(job.n_newest, len(rows))
+        self.n_newest = n_newest if n_newest >= FEWEST_NEWEST else len(rows)
+        self.ages = ages(len(rows), self.n_newest)
+        self.held = self._held_out(rows)
+        self.validation = None
+        if order.data.validation is not None:
+            self.validation = self._table(order.data.validation)
+        self.position = Position(threads=job.threads or cpu_quota())
+        self.text = ""
+        self.best_text = ""
+        self.plan = candidates(
+            self.recipe,
+            can_continue=bool(start.text),
+            has_history=self.n_newest < len(rows),
+        )
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+        self._cpu_before = 0.0
+        if order.checkpoint is not None:
+            self._resume(order.checkpoint)
+
+    def _table(self, rows: Rows) -> Table:
+        return Table(
+            encoded(self.columns, rows.inputs), rows.indices(self.labels), np.ones(len(rows))
+        )
+
+    def _held_out(self, rows: Rows) -> NDArray[np.bool_]:
+        """Mark the rows that decide, of the newest ones; none where validation rows were given."""
+        mask = np.zeros(len(rows), dtype=bool)
+        if self.order.data.validation is None:
+            first = len(rows) - self.n_newest
+            mask[first:] = held_out(rows.labels[first:], share=float(self.recipe["held_out_share"]))
+        return mask
+
+    # -- checkpoints
+
+    def _save(self) -> None:
+        """Write a checkpoint of this moment, unless it is on the disk already."""
+        if self._saved_step == self.position.step:
+            return
+        self.position.seconds = self.order.stop.seconds()
+        self.position.cpu_seconds = self.cpu_seconds()
+        texts = {MODEL: self.text, BEST: self.best_text}
+        checkpoints.write(
+            self.order.job.directory,
+            self.position.step,
+            {},
+            {"position": asdict(self.position)},
+            {name: text for name, text in texts.items() if text},
+        )
+        self._saved_step, self._saved_at = self.position.step, time.monotonic()
+
+    def _resume(self, checkpoint: checkpoints.Checkpoint) -> None:
+        self.position = Position(**checkpoint.state["position"])
+        self.text = checkpoint.texts.get(MODEL, "")
+        self.best_text = checkpoint.texts.get(BEST, "")
+        self._saved_step = self.position.step
+        self.order.stop.spent_before_seconds = self.position.seconds
+        self._cpu_before = self.position.cpu_seconds
+
+    def cpu_seconds(self) -> float:
+        """Return CPU time spent, earlier attempts included."""
+        return self._cpu_before + time.process_time()
+
+    # -- the run
+
+    @property
+    def total_steps(self) -> int:
+        """Rounds of all candidates and of the last growth, at most."""
+        return int(self.recipe["rounds"]) * (len(self.plan) + (self.validation is None))
+
+    def train(self) -> Trained:
+        """Run to the end.
+
+        Raises:
+            Preempted: SIGTERM came; a whole checkpoint is on the disk.
+            TrainingError: the run cannot end well.
+        """
+        try:
+            while self.position.candidate < len(self.plan):
+                self._try(self.plan[self.position.candidate])
+            chosen, n_rounds = self._chosen()
+            if self.validation is not None:
+                self.text = self.best_text
+            else:
+                self._grow(chosen, self._learns(chosen), n_rounds)
+        except Preempted:
+            self._save()
+            raise
+        except LightGBMError as error:
+            raise RecipeError(f"LightGBM cannot grow trees on these rows: {error}") from error
+        version = TreesVersion(self.labels, self.columns, self.text, self.start.contract)
+        return Trained(
+            version.write, self.position.grown, self.total_steps, self._figures(n_rounds)
+        )
+
+    def _try(self, candidate: Candidate) -> None:
+        """Grow one candidate and note how it did; the run goes on to the next."""
+        position = self.position
+        learn = self._learns(candidate) & ~self.held
+        if len(set(self.table.truth[learn].tolist())) > 1:
+            self._grow(candidate, learn, int(self.recipe["rounds"]))
+        losses = [math.inf if loss is None else loss for loss in position.losses]
+        best = int(np.argmin(losses))
+        known = math.isfinite(losses[best])
+        n_rounds = best if known else position.rounds
+        found = {
+            "trees": candidate.trees,
+            "history": candidate.history,
+            "rounds": n_rounds,
+            "log_loss": losses[best] if known else None,
+        }
+        before = [one["log_loss"] for one in position.results if one["log_loss"] is not None]
+        if self.validation is not None and (not before or losses[best] < min(before)):
+            self.best_text = self._cut(candidate, n_rounds)
+        position.results.append(found)
+        position.candidate, position.rounds, position.losses = position.candidate + 1, 0, [None]
+        position.step += 1  # a checkpoint of the next candidate's beginning has a name of its own
+        self.text = ""
+
+    def _learns(self, candidate: Candidate) -> NDArray[np.bool_]:
+        """Return which rows count at all."""
+        return np.asarray(history_weights(candidate.history, self.ages) > 0)
+
+    def _chosen(self) -> tuple[Candidate, int]:
+        """Return the candidate of least held-out log loss, and its rounds; the first of equals."""
+        known = [
+            (one["log_loss"], place)
+            for place, one in enumerate(self.position.results)
+            if one["log_loss"] is not None
+        ]
+        place = min(known)[1] if known else 0
+        return self.plan[place], int(self.position.results[place]["rounds"])
+
+    def _cut(self, candidate: Candidate, n_rounds: int) -> str:
+        """Return the present trees as they were after so many rounds."""
+        if candidate.trees == CONTINUE and n_rounds == 0:
+            return self.start.text
+        if not self.text:
+            return ""
+        before = self._n_before(candidate)
+        booster = lightgbm.Booster(model_str=self.text)
+        return str(booster.model_to_string(num_iteration=before + max(1, n_rounds)))
+
+    def _n_before(self, candidate: Candidate) -> int:
+        """Return how many rounds the trees had that a candidate continues."""
+        if candidate.trees == FRESH:
+            return 0
+        return int(lightgbm.Booster(model_str=self.start.text).current_iteration())
+
+    def _grow(self, candidate: Candidate, learn: NDArray[np.bool_], n_rounds: int) -> None:
+        """Grow trees from where the position is, on some rows, until enough or no better."""
+        position = self.position
+        table = self._weighted(candidate).rows(learn)
+        watched = self._watched()
+        data = self._dataset(table)
+        held = None if watched is None else self._dataset(watched, data)
+        if candidate.trees == CONTINUE and not self.text:
+            self.text = self.start.text
+            if watched is not None and position.candidate < len(self.plan):
+                position.losses = [self._loss(watched)]
+        while position.rounds < n_rounds and not self._is_out_of_patience():
+            self.order.stop.check()
+            if time.monotonic() - self._saved_at >= self.order.job.checkpoint_every_seconds:
+                self._save()
+            n = min(ROUNDS_EACH, n_rounds - position.rounds)
+            if not self._stretch(data, held, n, len(table.truth)):
+                return
+
+    def _watched(self) -> Table | None:
+        """Return the rows that decide; None while the chosen candidate grows on all of them."""
+        if self.validation is not None:
+            return self.validation
+        if self.position.candidate >= len(self.plan) or not self.held.any():
+            return None
+        return self.table.rows(self.held)
+
+    def _weighted(self, candidate: Candidate) -> Table:
+        by_class = class_weights(
+            self.table.truth, len(self.labels), power=float(self.recipe["class_weight_power"])
+        )
+        weights = history_weights(candidate.history, self.ages)
+        weights = weights * by_class[self.table.truth]
+        return Table(self.table.matrix, self.table.truth, weights)
+
+    def _is_out_of_patience(self) -> bool:
+        patience, losses = self.recipe["patience"], self.position.losses
+        known = [math.inf if loss is None else loss for loss in losses]
+        if patience is None or not math.isfinite(min(known)):
+            return False
+        return len(known) - 1 - int(np.argmin(known)) >= int(patience)
+
+    def _stretch(
+        self, data: lightgbm.Dataset, held: lightgbm.Dataset | None, n_rounds: int, n_rows: int
+    ) -> bool:
+        """Grow so many rounds; return whether there was anything left to split."""
+        position, started = self.position, time.monotonic()
+        losses: list[float] = []
+
+        def after(env: Any) -> None:  # LightGBM's callback
+            said = {(name, metric): value for name, metric, value, *_ in env.evaluation_result_list}
+            ours = next(value for (name, _), value in said.items() if name == "training")
+            theirs = [value for (name, _), value in said.items() if name != "training"]
+            if env.model.current_iteration() - n_before > len(losses):
+                losses.extend(theirs)
+            n_done = env.iteration - env.begin_iteration + 1
+            self._watch(theirs[0] if theirs else ours, position.rounds + n_done)
+            self._report(ours, n_done, n_rows, time.monotonic() - started)
+            self.order.stop.check()
+
+        before = lightgbm.Booster(model_str=self.text) if self.text else None
+        n_before = 0 if before is None else int(before.current_iteration())
+        booster = lightgbm.train(
+            self._settings(),
+            data,
+            num_boost_round=n_rounds,
+            valid_sets=[data] if held is None else [data, held],
+            valid_names=["training"] if held is None else ["training", "held out"],
+            init_model=before,
+            callbacks=[after],
+        )
+        grown = int(booster.current_iteration()) - n_before
+        if grown > 0:
+            self.text = str(booster.model_to_string(num_iteration=-1))
+        position.rounds += grown
+        position.grown += grown
+        position.losses += losses
+        position.step += max(1, grown)
+        return grown == n_rounds
+
+    def _settings(self) -> dict[str, Any]:
+        """Return LightGBM's parameters of the next stretch."""
+        recipe, position = self.recipe, self.position
+        draws = np.random.SeedSequence(
+            (self.order.job.seed, position.candidate, position.rounds)
+        ).generate_state(3)
+        by_row, by_column, extra = (int(draw) % 2**31 for draw in draws)
+        stated = recipe["minimum_leaf_rows"]
+        fewest = max(1, min(LEAF_ROWS, len(self.table.truth) // LEAF_SHARE))
+        is_binary = len(self.labels) == 2
+        return {
+            "objective": "binary" if is_binary else "multiclass",
+            "metric": "binary_logloss" if is_binary else "multi_logloss",
+            **({} if is_binary else {"num_class": len(self.labels)}),
+            "learning_rate": float(recipe["learning_rate"]),
+            "num_leaves": int(recipe["leaves"]),
+            "min_data_in_leaf": fewest if stated is None else int(stated),
+            "lambda_l2": float(recipe["l2"]),
+            "feature_fraction": float(recipe["column_share"]),
+            "bagging_fraction": float(recipe["row_share"]),
+            "bagging_freq": 1 if float(recipe["row_share"]) < 1 else 0,
+            "bagging_seed": by_row,
+            "feature_fraction_seed": by_column,
+            "extra_seed": extra,
+            "num_threads": position.threads,
+            **self._binning(),
+        }
+
+    def _binning(self) -> dict[str, Any]:
+        """Return the parameters that a data set is made with, the same for all of a run."""
+        return {
+            "data_random_seed": self.order.job.seed % 2**31,
+            "deterministic": True,
+            "force_row_wise": True,
+            "feature_pre_filter": False,
+            "verbosity": -1,
+        }
+
+    def _dataset(self, table: Table, like: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+        places = [at for at, column in enumerate(self.columns) if column.type == CATEGORY]
+        return lightgbm.Dataset(
+            table.matrix,
+            label=table.truth,
+            weight=table.weights,
+            reference=like,
+            feature_name=feature_names(self.columns),
+            categorical_feature=places,
+            params={**self._binning(), "num_threads": self.position.threads},
+            free_raw_data=False,
+        )
+
+    def _loss(self, table: Table) -> float:
+        trees = Trees(self.text, self.labels, self.columns)
+        return log_loss(table.truth, trees.scores_of(table.matrix))
+
+    def _watch(self, loss: float, n_rounds: int) -> None:
+        """Stop a run whose loss is no number, or far above what guessing would give."""
+        lower = f"lower learning_rate (now {self.recipe['learning_rate']:g})"
+        if not math.isfinite(loss):
+            raise Diverged(f"after {n_rounds} rounds the loss is not finite; {lower}")
+        guessing = math.log(len(self.labels))
+        if n_rounds >= PATIENT_ROUNDS and loss > DIVERGED_FACTOR * guessing:
+            raise Diverged(
+                f"after {n_rounds} rounds the loss is {loss:.2f}; guessing gives {guessing:.2f}; "
+                f"{lower}"
+            )
+
+    def _report(self, loss: float, n_done: int, n_rows: int, seconds: float) -> None:
+        step = self.position.grown + n_done
+        each = max(1e-9, seconds) / n_done
+        self.order.progress.say(
+            "train",
+            step=step,
+            total_steps=self.total_steps,
+            epoch=self.position.candidate,
+            loss=loss,
+            learning_rate=float(self.recipe["learning_rate"]),
+            rows_per_second=n_rows / each,
+            eta_seconds=(self.total_steps - step) * each,
+            memory_bytes=memory_bytes(),
+        )
+
+    def _figures(self, n_rounds: int) -> dict[str, Any]:
+        position = self.position
+        metrics: dict[str, Any] = {}
+        loss = min(
+            (one["log_loss"] for one in position.results if one["log_loss"] is not None),
+            default=None,
+        )
+        if self.validation is not None:
+            trees = Trees(self.text, self.labels, self.columns)
+            scores = trees.scores_of(self.validation.matrix)
+            metrics = summarise(self.validation.truth, scores, self.labels)
+        return {
+            "metrics": metrics,
+            "history": position.results,
+            "cleaning": self.cleaning.document(),
+            "n_train": len(self.table.truth),
+            "n_validation": 0 if self.validation is None else len(self.validation.truth),
+            "n_held_out": int(self.held.sum()),
+            "n_newest": self.n_newest,
+            "epochs": n_rounds,
+            "best_epoch": n_rounds,
+            "cpu_seconds": self.cpu_seconds(),
+            "device": "cpu",
+            "threads": position.threads,
+            "precision": "fp64",
+            "deterministic": True,
+            "final_loss": loss,
+        }

@@ -110,7 +110,7 @@ def history_weights(history: str, old: NDArray[np.float64]) -> NDArray[np.float6
         return np.ones(len(old))
     if history == FADING:
         return np.asarray(np.where(old <= OLDEST, 0.5 ** np.minimum(old, OLDEST), 0.0))
-    return (old == 0).astype(np.float64)
+    return np.where(old == 0, 1.0, 0.0)
 
 
 def candidates(

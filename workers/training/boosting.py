@@ -373,7 +373,7 @@ class Boosting:
         position.grown += grown
         position.losses += losses
         position.step += max(1, grown)
-        return grown == n_rounds
+        return grown > 0
 
     def _settings(self) -> dict[str, Any]:
         """Return LightGBM's parameters of the next stretch."""

@@ -1,8 +1,9 @@
 """How does a version of boosted trees learn from rows, so that it can stop and go on anywhere?
 
 Candidates compete on held-out rows of the newest: fresh trees, or more trees on those of the start;
-from all of history alike, from history that fades, or from the newest rows alone. The one of least
-log loss is grown anew on all rows, for as many rounds as suited it.
+from all of history alike, from history that fades, or from the newest rows alone. Of those whose
+log loss is not clearly above the least, the one with the most history is grown anew on all rows,
+for as many rounds as suited it: what is forgotten must be worth it.
 
 Trees grow in stretches of `ROUNDS_EACH` rounds. A stretch is a pure function of the trees before
 it, the rows, the recipe and seeds of its own, and every stretch starts from the trees as text, so a
@@ -14,7 +15,7 @@ this module and loads it only when there are trees to grow or to ask.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from workers.training import checkpoints
 from workers.training.data import Rows, class_weights
 from workers.training.device import cpu_quota, memory_bytes
 from workers.training.errors import Diverged, RecipeError
-from workers.training.metrics import log_loss, summarise
+from workers.training.metrics import EPSILON, summarise
 from workers.training.progress import Preempted
 from workers.training.tables import encoded, fitted
 from workers.training.trainer import Order, Trained
@@ -49,7 +50,7 @@ OLDEST: Final = 6.0
 FRESH, CONTINUE = "fresh", "continue"
 ALL, FADING, NEWEST = "all", "fading", "newest"
 MODEL: Final = "model"
-BEST: Final = "best"
+TRIED: Final = "tried-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ def history_weights(history: str, old: NDArray[np.float64]) -> NDArray[np.float6
 def candidates(
     recipe: Mapping[str, Any], *, can_continue: bool, has_history: bool
 ) -> list[Candidate]:
-    """Return the ways to learn that a recipe allows, the simplest first.
+    """Return the ways to learn that a recipe allows, those with the most history first.
+
+    Left to choose, older rows are not shown once more to trees that have learned from them.
 
     Raises:
         RecipeError: it wants to continue trees that are not there.
@@ -133,7 +136,29 @@ def candidates(
     if not has_history:
         return [Candidate(kind, ALL) for kind in kinds]
     past = [ALL, FADING, NEWEST] if history == "auto" else [history]
-    return [Candidate(kind, one) for kind in kinds for one in past]
+    return [
+        Candidate(kind, one)
+        for kind in kinds
+        for one in past
+        if kind == FRESH or one == past[-1] or trees == CONTINUE
+    ]
+
+
+def least_forgetful(losses: Sequence[NDArray[np.float64]]) -> int:
+    """Return the first of candidates that is not clearly worse than the best.
+
+    Clearly is by more than one standard error of the paired difference.
+
+    Args:
+        losses: of each candidate on the same rows, shape (n,).
+    """
+    best = min(losses, key=lambda one: float(one.mean()))
+    for place, one in enumerate(losses):
+        excess = one - best
+        error = float(excess.std(ddof=1)) / math.sqrt(len(excess)) if len(excess) > 1 else 0.0
+        if float(excess.mean()) <= error:
+            return place
+    return 0
 
 
 class Boosting:
@@ -154,7 +179,7 @@ class Boosting:
             self.validation = self._table(order.data.validation)
         self.position = Position(threads=job.threads or cpu_quota())
         self.text = ""
-        self.best_text = ""
+        self.tried: list[str] = []
         self.plan = candidates(
             self.recipe,
             can_continue=bool(start.text),
@@ -187,7 +212,8 @@ class Boosting:
             return
         self.position.seconds = self.order.stop.seconds()
         self.position.cpu_seconds = self.cpu_seconds()
-        texts = {MODEL: self.text, BEST: self.best_text}
+        texts = {f"{TRIED}{place}": text for place, text in enumerate(self.tried)}
+        texts[MODEL] = self.text
         checkpoints.write(
             self.order.job.directory,
             self.position.step,
@@ -200,7 +226,9 @@ class Boosting:
     def _resume(self, checkpoint: checkpoints.Checkpoint) -> None:
         self.position = Position(**checkpoint.state["position"])
         self.text = checkpoint.texts.get(MODEL, "")
-        self.best_text = checkpoint.texts.get(BEST, "")
+        self.tried = [
+            checkpoint.texts.get(f"{TRIED}{place}", "") for place in range(self.position.candidate)
+        ]
         self._saved_step = self.position.step
         self.order.stop.spent_before_seconds = self.position.seconds
         self._cpu_before = self.position.cpu_seconds
@@ -226,20 +254,20 @@ class Boosting:
         try:
             while self.position.candidate < len(self.plan):
                 self._try(self.plan[self.position.candidate])
-            chosen, n_rounds = self._chosen()
+            place = self._chosen()
+            n_rounds = int(self.position.results[place]["rounds"])
             if self.validation is not None:
-                self.text = self.best_text
+                self.text = self.tried[place]
             else:
-                self._grow(chosen, self._learns(chosen), n_rounds)
+                self._grow(self.plan[place], self._learns(self.plan[place]), n_rounds)
         except Preempted:
             self._save()
             raise
         except LightGBMError as error:
             raise RecipeError(f"LightGBM cannot grow trees on these rows: {error}") from error
         version = TreesVersion(self.labels, self.columns, self.text, self.start.contract)
-        return Trained(
-            version.write, self.position.grown, self.total_steps, self._figures(n_rounds)
-        )
+        figures = self._figures(place, n_rounds)
+        return Trained(version.write, self.position.grown, self.total_steps, figures)
 
     def _try(self, candidate: Candidate) -> None:
         """Grow one candidate and note how it did; the run goes on to the next."""
@@ -257,9 +285,7 @@ class Boosting:
             "rounds": n_rounds,
             "log_loss": losses[best] if known else None,
         }
-        before = [one["log_loss"] for one in position.results if one["log_loss"] is not None]
-        if self.validation is not None and (not before or losses[best] < min(before)):
-            self.best_text = self._cut(candidate, n_rounds)
+        self.tried.append(self._cut(candidate, n_rounds))
         position.results.append(found)
         position.candidate, position.rounds, position.losses = position.candidate + 1, 0, [None]
         position.step += 1  # a checkpoint of the next candidate's beginning has a name of its own
@@ -269,15 +295,13 @@ class Boosting:
         """Return which rows count at all."""
         return np.asarray(history_weights(candidate.history, self.ages) > 0)
 
-    def _chosen(self) -> tuple[Candidate, int]:
-        """Return the candidate of least held-out log loss, and its rounds; the first of equals."""
-        known = [
-            (one["log_loss"], place)
-            for place, one in enumerate(self.position.results)
-            if one["log_loss"] is not None
-        ]
-        place = min(known)[1] if known else 0
-        return self.plan[place], int(self.position.results[place]["rounds"])
+    def _chosen(self) -> int:
+        """Return the place of the candidate that becomes the version."""
+        grown = [place for place, text in enumerate(self.tried) if text]
+        judges = self._judges()
+        if judges is None or len(grown) < 2:
+            return grown[0] if grown else 0
+        return grown[least_forgetful([self._losses(self.tried[at], judges) for at in grown])]
 
     def _cut(self, candidate: Candidate, n_rounds: int) -> str:
         """Return the present trees as they were after so many rounds."""
@@ -299,13 +323,13 @@ class Boosting:
         """Grow trees from where the position is, on some rows, until enough or no better."""
         position = self.position
         table = self._weighted(candidate).rows(learn)
-        watched = self._watched()
+        watched = self._judges() if position.candidate < len(self.plan) else None
         data = self._dataset(table)
         held = None if watched is None else self._dataset(watched, data)
         if candidate.trees == CONTINUE and not self.text:
             self.text = self.start.text
-            if watched is not None and position.candidate < len(self.plan):
-                position.losses = [self._loss(watched)]
+            if watched is not None:
+                position.losses = [float(self._losses(self.text, watched).mean())]
         while position.rounds < n_rounds and not self._is_out_of_patience():
             self.order.stop.check()
             if time.monotonic() - self._saved_at >= self.order.job.checkpoint_every_seconds:
@@ -314,13 +338,11 @@ class Boosting:
             if not self._stretch(data, held, n, len(table.truth)):
                 return
 
-    def _watched(self) -> Table | None:
-        """Return the rows that decide; None while the chosen candidate grows on all of them."""
+    def _judges(self) -> Table | None:
+        """Return the rows that decide; None where there are too few for any."""
         if self.validation is not None:
             return self.validation
-        if self.position.candidate >= len(self.plan) or not self.held.any():
-            return None
-        return self.table.rows(self.held)
+        return self.table.rows(self.held) if self.held.any() else None
 
     def _weighted(self, candidate: Candidate) -> Table:
         by_class = class_weights(
@@ -426,9 +448,11 @@ class Boosting:
             free_raw_data=False,
         )
 
-    def _loss(self, table: Table) -> float:
-        trees = Trees(self.text, self.labels, self.columns)
-        return log_loss(table.truth, trees.scores_of(table.matrix))
+    def _losses(self, text: str, table: Table) -> NDArray[np.float64]:
+        """Return -log of the true class's probability by some trees, shape (n,), in nats."""
+        scores = Trees(text, self.labels, self.columns).scores_of(table.matrix)
+        chosen = scores[np.arange(len(table.truth)), table.truth].astype(np.float64)
+        return np.asarray(-np.log(np.clip(chosen, EPSILON, 1.0)))
 
     def _watch(self, loss: float, n_rounds: int) -> None:
         """Stop a run whose loss is no number, or far above what guessing would give."""
@@ -457,13 +481,9 @@ class Boosting:
             memory_bytes=memory_bytes(),
         )
 
-    def _figures(self, n_rounds: int) -> dict[str, Any]:
+    def _figures(self, place: int, n_rounds: int) -> dict[str, Any]:
         position = self.position
         metrics: dict[str, Any] = {}
-        loss = min(
-            (one["log_loss"] for one in position.results if one["log_loss"] is not None),
-            default=None,
-        )
         if self.validation is not None:
             trees = Trees(self.text, self.labels, self.columns)
             scores = trees.scores_of(self.validation.matrix)
@@ -471,6 +491,7 @@ class Boosting:
         return {
             "metrics": metrics,
             "history": position.results,
+            "chosen": {name: position.results[place][name] for name in ("trees", "history")},
             "cleaning": self.cleaning.document(),
             "n_train": len(self.table.truth),
             "n_validation": 0 if self.validation is None else len(self.validation.truth),
@@ -483,5 +504,5 @@ class Boosting:
             "threads": position.threads,
             "precision": "fp64",
             "deterministic": True,
-            "final_loss": loss,
+            "final_loss": position.results[place]["log_loss"],
         }

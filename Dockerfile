@@ -50,6 +50,12 @@ USER 10001
 ENTRYPOINT ["upkeep"]
 
 FROM runtime AS worker
+USER root
+# What LightGBM multiplies its threads with; torch brings its own.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001
 ENV UPKEEP_METRICS_PORT=9321
 COPY --from=build-worker /opt/upkeep /opt/upkeep
 EXPOSE 9321

@@ -25,6 +25,7 @@ from upkeep.tables import (
     read_columns,
     read_labels,
 )
+from upkeep.tree_text import check_tree_text
 
 
 class Trees:
@@ -103,9 +104,10 @@ class TreesPredictor:
 
 def _booster(text: str) -> lightgbm.Booster:
     try:
+        check_tree_text(text)
         return lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as error:
-        raise ValueError(f"{MODEL} is no LightGBM text model: {error}") from error
+    except (ValueError, lightgbm.basic.LightGBMError) as error:
+        raise ValueError(f"{MODEL} cannot be read: {error}") from error
 
 
 def _check(booster: lightgbm.Booster, labels: tuple[str, ...], columns: tuple[Column, ...]) -> None:

@@ -144,6 +144,13 @@ def candidates(
     ]
 
 
+def can_be_continued(text: str, n_classes: int) -> bool:
+    """Return whether more trees can be added: to a sum of them, for the objective that is ours."""
+    ours = "binary sigmoid:1" if n_classes == 2 else f"multiclass num_class:{n_classes}"
+    lines = text[: text.find("Tree=0")].splitlines()
+    return f"objective={ours}" in lines and "average_output" not in lines
+
+
 def least_forgetful(losses: Sequence[NDArray[np.float64]]) -> int:
     """Return the first of candidates that is not clearly worse than the best.
 
@@ -182,7 +189,7 @@ class Boosting:
         self.tried: list[str] = []
         self.plan = candidates(
             self.recipe,
-            can_continue=bool(start.text),
+            can_continue=can_be_continued(start.text, len(self.labels)),
             has_history=self.n_newest < len(rows),
         )
         self._saved_at = time.monotonic()

@@ -53,9 +53,11 @@ COLUMNS = {
 TURNS_OVER = {
     "gates": {"not-inferior": {}, "no-leakage": {}},
     "performance": {"yardstick": "own", "tolerance": 0.05},
+    "retrain": {"minimum_growth_share": 0.0},
 }
-"""The policy of a world whose old rows contradict the new ones: to keep to them would be wrong; no
-version is held to what was reached in an easier time; one that is a few points worse may stay."""
+"""The policy of a world whose old rows contradict the new ones: to keep to them would be wrong, and
+they do not make new ones few; no version is held to what was reached in an easier time; one that is
+a few points worse may stay."""
 WAIT_SECONDS = 3600.0
 BATCH = 2000
 

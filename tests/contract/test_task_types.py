@@ -30,7 +30,8 @@ from workers.training.job import Job, read_job
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.recipes import complete
 from workers.training.run import execute
-from workers.training.task_type import TaskType
+from workers.training.task_type import BringsLearner, HasColumns, ReadsColumns, TaskType
+from workers.training.trainer import BringsTrainer
 
 scan(workers.task_types)
 LABELS = ("cold", "warm")
@@ -317,6 +318,17 @@ def test_a_trained_version_scores_alike_for_a_plain_user(
     assert np.allclose(scores, case.plain_scores(output, inputs), atol=1e-5)
     assert classifier.features(inputs).shape[0] == len(inputs)
     assert classifier.scores([]).shape == (0, 2)
+
+
+def test_a_trained_version_is_what_the_task_type_says_of_it(
+    name: str, case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    assert isinstance(task_type, BringsLearner) != isinstance(task_type, BringsTrainer)
+    output, result = train(name, case, tmp_path / "job")
+    assert set(task_type.needed_files) <= {path.name for path in output.iterdir()}
+    assert result["library_versions"].keys() == set(task_type.libraries)
+    classifier = task_type.load(output)
+    assert isinstance(classifier, ReadsColumns) == isinstance(task_type, HasColumns)
 
 
 def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import lightgbm
 import numpy as np
 import pytest
 
+from tests.conftest import wait_until
 from tests.e2e.support import unique
 from upkeep import Invalid, Upkeep
 from upkeep.champion import Champion
@@ -173,7 +174,7 @@ def test_trees_grown_on_shuffled_labels_are_refused(model, tmp_path):
     assert {one["gate"] for one in verdicts if not one["passed"]} >= {"not-inferior"}, verdicts
 
 
-def test_a_model_without_columns_and_files_of_another_kind_are_refused(client, model):
+def test_a_model_without_columns_and_files_that_do_not_fit_are_refused(client, model, deployed):
     with pytest.raises(Invalid, match="needs a field of type number, category, boolean"):
         client.create_model(
             unique("none"),
@@ -184,7 +185,16 @@ def test_a_model_without_columns_and_files_of_another_kind_are_refused(client, m
     with pytest.raises(Invalid, match=r"/files/model.txt: is required"):
         model.import_version({"config.json": b"{}"}, reason="no trees")
     model.import_version({"config.json": b"{}", "model.txt": b"tree\n"}, reason="no trees")
-    model.wait_until_settled(WAIT)
+    assert "could not be loaded" in refusal_of(model, 2)
+    renamed = (deployed / "config.json").read_bytes().replace(b"income", b"salary")
+    files = {"config.json": renamed, "model.txt": (deployed / "model.txt").read_bytes()}
+    model.import_version(files, reason="other columns")
+    assert "reads the columns salary, which the model's input contract" in refusal_of(model, 3)
     assert model.champion()["number"] == 1
-    assert model.version(2)["state"] == "rejected"
-    assert "could not be loaded" in model.version(2)["history"][-1]["reason"]
+
+
+def refusal_of(model, number):
+    """Return why a worker refused an imported version."""
+    wait_until(lambda: model.version(number)["state"] != "imported", what="a worker has looked")
+    assert model.version(number)["state"] == "rejected"
+    return model.version(number)["history"][-1]["reason"]

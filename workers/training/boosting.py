@@ -30,7 +30,7 @@ from upkeep.trees import Trees
 from workers.training import checkpoints
 from workers.training.data import Rows, class_weights
 from workers.training.device import cpu_quota, memory_bytes
-from workers.training.errors import Diverged, RecipeError
+from workers.training.errors import DataError, Diverged, RecipeError
 from workers.training.metrics import EPSILON, summarise
 from workers.training.progress import Preempted
 from workers.training.tables import encoded, fitted
@@ -272,6 +272,10 @@ class Boosting:
             raise
         except LightGBMError as error:
             raise RecipeError(f"LightGBM cannot grow trees on these rows: {error}") from error
+        if not self.text:
+            raise DataError(
+                f"the {self.n_newest} newest rows hold one class alone; take history 'auto'"
+            )
         version = TreesVersion(self.labels, self.columns, self.text, self.start.contract)
         figures = self._figures(place, n_rounds)
         return Trained(version.write, self.position.grown, self.total_steps, figures)

@@ -188,7 +188,16 @@ def test_continued_trees_stand_on_those_of_the_start(tmp_path):
     assert after.version.columns[1].categories == (*known, "new")
 
 
-def test_sampled_trees_are_alike_for_one_seed_and_any_number_of_threads(tmp_path):
+def test_newest_rows_of_one_class_teach_only_beside_older_ones(tmp_path):
+    rows = [*table(200), *((shown, "a") for shown, _ in table(80, 1))]
+    with pytest.raises(DataError, match="hold one class alone"):
+        learn(tmp_path / "newest", rows, n_newest=80, history="newest")
+    _, result = learn(tmp_path / "auto", rows, n_newest=80)
+    assert result["chosen"]["history"] in {"all", "fading"}
+    assert [one["log_loss"] for one in result["history"] if one["history"] == "newest"] == [None]
+
+
+def test_sampled_trees_are_alike_for_one_seed(tmp_path):
     drawn = {"row_share": 0.6, "column_share": 0.7}
     one, _ = learn(tmp_path / "one", table(300), **drawn)
     again, _ = learn(tmp_path / "again", table(300), **drawn)

@@ -40,7 +40,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --constraint constraints.txt ./client '.[worker]'
 
 # What both run as: nobody in particular, at home in the folder of artifacts and checkpoints.
+# libgomp1 is the OpenMP library that LightGBM needs of the system.
 FROM python AS runtime
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --home-dir /var/lib/upkeep --create-home upkeep
 ENV UPKEEP_HOME=/var/lib/upkeep \
     UPKEEP_HOST=0.0.0.0 \

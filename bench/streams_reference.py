@@ -4,7 +4,8 @@ Two columns to read the service's own result (`bench/streams.py`) against, both 
 on cached embeddings: a linear probe (multinomial logistic regression, its regularisation by
 cross-validation) on what the last linear layer of the model sees. The encoder never moves: for
 text it is the base model as registered, for pictures that of a first champion trained on slice 0
-with the task type's default recipe.
+with the task type's default recipe; for columns it is their values: numbers in scale, each category
+a place of its own.
 
 - every slice: the probe is refitted before each slice, on all rows so far.
 - oracle: half of the slice itself is added to the training rows and the other half is scored, in
@@ -38,12 +39,13 @@ from numpy.typing import NDArray
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from streams import Stream, read_stream  # noqa: E402  # the file beside this one
+from streams import STREAMS, Stream, read_stream  # noqa: E402  # the file beside this one
 
 from app.domain.holdout import held_out  # noqa: E402
 from workers.task_types import task_types  # noqa: E402
 from workers.training.probe import fit  # noqa: E402
 from workers.training.supervise import run_process  # noqa: E402
+from workers.training.task_type import HasColumns  # noqa: E402
 
 RESULT = HERE / "results" / "streams_reference.json"
 SEED = 0
@@ -52,7 +54,8 @@ RECIPE = (
     "linear probe (multinomial logistic regression, L-BFGS, regularisation by 3-fold"
     " cross-validation) on frozen features, the input of the model's last linear layer;"
     " text: the base encoder as registered; pictures: the encoder of a first champion trained on"
-    " slice 0 by the default recipe. every_slice: refitted before each slice on all rows so far."
+    " slice 0 by the default recipe; columns: their values, numbers in scale, each category a place"
+    " of its own. every_slice: refitted before each slice on all rows so far."
     " oracle: half of the slice added, the other half scored, two folds; the better of slice alone"
     " and slice with history."
 )
@@ -124,12 +127,20 @@ def embedded(stream: Stream, cache: Path) -> Table:
             folder = Path(scratch)
             importlib.import_module(f"workers.task_types.{stream.task_type.replace('-', '_')}")
             task = task_types.get(stream.task_type)
+            inputs = [shown for rows in stream.slices for shown, _ in rows]
             if stream.task_type == "image-classification":
                 version = first_champion(stream, folder)
             else:
                 version = folder / "base"
-                task.create(stream.base_model, stream.labels, version, seed=SEED)
-            inputs = [shown for rows in stream.slices for shown, _ in rows]
+                task.create(
+                    stream.base_model,
+                    stream.labels,
+                    version,
+                    seed=SEED,
+                    input_contract=(stream.contract or {}).get("fields"),
+                )
+            if isinstance(task, HasColumns):
+                task.fit_columns(version, inputs)
             features = task.load(version).features(inputs)
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(path, features=features)
@@ -187,7 +198,7 @@ def measure(name: str, table: Table) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("UPKEEP_DATA"))
-    parser.add_argument("--streams", nargs="+", default=["digits_by_writer", "arxiv_titles"])
+    parser.add_argument("--streams", nargs="+", default=STREAMS)
     parser.add_argument("--cache", type=Path, help="where embeddings are kept; else nowhere")
     args = parser.parse_args()
     if args.data is None or not Path(args.data).is_dir():

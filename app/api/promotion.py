@@ -33,7 +33,10 @@ def import_version(
     work: Work,
     wired: Wired,
     files: Annotated[
-        list[UploadFile], File(description="config.json, model.safetensors, tokenizer files ...")
+        list[UploadFile],
+        File(
+            description="config.json, model.safetensors, tokenizer files ...; of columns model.txt"
+        ),
     ],
     adopt: Annotated[bool, Form(description="make it champion once it has loaded")] = True,
     reference: Annotated[

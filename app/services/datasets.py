@@ -1,5 +1,6 @@
 """Taking in sets of examples: a first training set, a reference, a holdout, a golden set."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -65,6 +66,7 @@ def upload(
 
 def _sort_out(rows: Sequence[Any], intake: Intake) -> tuple[list[Example], list[Rejected]]:
     good, rejected = [], []
+    seen: Counter[str] = Counter()
     for index, raw in enumerate(rows):
         row = nested(raw, intake.contract, _OWN)
         faults = _faults(row, intake)
@@ -73,7 +75,12 @@ def _sort_out(rows: Sequence[Any], intake: Intake) -> tuple[list[Example], list[
             continue
         inputs = intake.stored(row["inputs"])
         given = str(row.get("id") or "")
-        name = input_hash(inputs)[:32] if id_faults(given) else given
+        name = given
+        if id_faults(given):
+            name = input_hash(inputs)[:32]
+            seen[name] += 1
+            if seen[name] > 1:  # another row that looks the same
+                name = f"{name}-{seen[name]}"
         good.append(Example(name, inputs, row["label"], observed_at=time_of(row.get("at"))))
     return good, rejected
 

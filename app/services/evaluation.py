@@ -12,10 +12,10 @@ from app.domain.versions import ModelVersion, VersionEvent, VersionState
 from app.gates import gates
 from app.services import promotion
 from app.services.documents import document
-from app.services.examples import input_hash
+from app.services.examples import row_key
 from app.services.policies import read_policy
 from app.services.ports import Artifacts, Example, Json, UnitOfWork
-from app.services.snapshots import Snapshot, read_snapshot
+from app.services.snapshots import Snapshot, read_snapshot, rows_may_repeat
 from app.services.training import problem
 
 
@@ -52,6 +52,7 @@ def begin(
             return None
         model = work.models.by_id(run.model_id)
         champion = work.versions.champion(model.id)
+        may_repeat = rows_may_repeat(work, model)
     snapshot = read_snapshot(artifacts, run)
     examples = {
         role: rows
@@ -62,8 +63,10 @@ def begin(
         )
         if rows
     }
-    learned = {input_hash(row.inputs) for row in snapshot.train}
-    leaked = sum(input_hash(row.inputs) in learned for rows in examples.values() for row in rows)
+    learned = {row_key(row, may_repeat=may_repeat) for row in snapshot.train}
+    leaked = sum(
+        row_key(row, may_repeat=may_repeat) in learned for rows in examples.values() for row in rows
+    )
     needs_baseline = model.objective.baseline is None and model.measured_baseline is None
     return lease, ToJudge(
         model, run, challenger, champion, examples, snapshot, leaked, needs_baseline

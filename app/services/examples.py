@@ -60,6 +60,18 @@ def input_hash(inputs: Mapping[str, Any]) -> str:
     return content_hash(dict(inputs))
 
 
+def row_key(row: Example, *, may_repeat: bool) -> str:
+    """Return by what a row is recognised wherever it turns up.
+
+    Args:
+        row: any row.
+        may_repeat: whether different rows may well look alike, as those of few columns do, so
+            that content alone does not tell a row from another; then its id has a say.
+    """
+    digest = input_hash(row.inputs)
+    return f"{digest} {row.id}" if may_repeat else digest
+
+
 def snapshot_hash(examples: Sequence[Example]) -> str:
     """Return one SHA-256 over the content of rows, whatever their order or storage."""
     lines = sorted(f"{input_hash(row.inputs)} {row.label}" for row in examples)

@@ -41,6 +41,7 @@ def create(work: UnitOfWork, actor: Actor, new: NewModel, *, now: datetime) -> M
             known = ", ".join(plugin.detail["metrics"])
             faults.append(Fault("/objective/metric", f"must be one of {known}"))
         faults += _contract_faults(new.contract or (), _default_contract(plugin))
+        faults += _column_faults(new.contract or (), plugin)
         if faults:
             raise Invalid("the model is not valid", faults)
         model = MaintainedModel(
@@ -108,6 +109,21 @@ def _contract_faults(
         )
         for field in default
         if field.is_required and field.type not in have
+    ]
+
+
+def _column_faults(stated: Sequence[ContractField], plugin: Plugin) -> list[Fault]:
+    """Return whether a task type that reads columns would find none."""
+    types = plugin.detail.get("column_types") or ()
+    if not types or any(field.type in types and field.privacy is None for field in stated):
+        return []
+    pointer = "/input_contract/fields" if stated else "/input_contract"
+    return [
+        Fault(
+            pointer,
+            f"needs a field of type {', '.join(types)} that is neither hashed nor dropped: "
+            f"{plugin.name} learns from the columns that its input contract names",
+        )
     ]
 
 

@@ -12,7 +12,7 @@ from app.domain.holdout import held_out
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
 from app.domain.training import Lease, RunSpec, TrainingRun
-from app.services.examples import from_parquet, input_hash, rows_of, snapshot_hash, to_parquet
+from app.services.examples import from_parquet, row_key, rows_of, snapshot_hash, to_parquet
 from app.services.policies import read_policy
 from app.services.ports import Artifacts, Dataset, Example, Json, UnitOfWork
 
@@ -32,6 +32,8 @@ class Snapshot:
         reference: rows that stand for what the version is accepted on: the newer half of the
             window, lest a version trained because of drift is compared with the time before it.
         n_forgotten: labelled rows left out because retention has forgotten their inputs.
+        n_newest: how many of the rows to learn from, the last ones, came since the champion was
+            trained; all of them where there is none.
     """
 
     train: Sequence[Example]
@@ -41,6 +43,7 @@ class Snapshot:
     reference: Sequence[Example]
     sha256: str
     n_forgotten: int = 0
+    n_newest: int | None = None
 
 
 _PARTS = ("train", "holdout", "window", "golden", "reference")
@@ -57,7 +60,10 @@ def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapsho
         run = work.runs.get(lease.job_id)
         if run.snapshot is None:
             snapshot = take_snapshot(work, artifacts, run)
-            parts: Json = {"n_forgotten": snapshot.n_forgotten}
+            parts: Json = {
+                "n_forgotten": snapshot.n_forgotten,
+                "n_newest": snapshot.n_newest,
+            }
             for part in _PARTS:
                 rows = getattr(snapshot, part)
                 sha256, size_bytes = artifacts.put(to_parquet(rows))
@@ -74,8 +80,16 @@ def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
     train, holdout, window, golden, reference = (
         from_parquet(artifacts.read(run.snapshot[part]["sha256"])) for part in _PARTS
     )
-    n_forgotten = run.snapshot.get("n_forgotten", 0)
-    return Snapshot(train, holdout, window, golden, reference, run.snapshot_sha256, n_forgotten)
+    return Snapshot(
+        train,
+        holdout,
+        window,
+        golden,
+        reference,
+        run.snapshot_sha256,
+        run.snapshot.get("n_forgotten", 0),
+        run.snapshot.get("n_newest"),
+    )
 
 
 def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> Snapshot:
@@ -83,7 +97,7 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
 
     The frozen holdout is set aside once, from the first training set; of the labelled rows that
     came since the champion was trained, a share is held out to judge on. No row that is judged on
-    is in the training rows, by content hash.
+    is in the training rows, by content hash; of columns, by content hash and id.
 
     Raises:
         Invalid: there is too little to learn from; says what would help.
@@ -101,8 +115,14 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     mask = held_out([row.label for row in newer], share=policy.retrain.holdout_share)
     window = [row for row, out in zip(newer, mask, strict=True) if out]
     learnable = [row for row, out in zip(newer, mask, strict=True) if not out]
-    judged = {input_hash(row.inputs) for row in [*holdout, *golden, *window]}
-    train = [row for row in [*uploaded, *older, *learnable] if input_hash(row.inputs) not in judged]
+    may_repeat = rows_may_repeat(work, model)
+    judged = {row_key(row, may_repeat=may_repeat) for row in [*holdout, *golden, *window]}
+
+    def unjudged(rows: Sequence[Example]) -> list[Example]:
+        return [row for row in rows if row_key(row, may_repeat=may_repeat) not in judged]
+
+    newest = unjudged(learnable)
+    train = [*unjudged([*uploaded, *older]), *newest]
     if len({row.label for row in train}) < 2:
         gone = n_older + n_newer
         raise Invalid(
@@ -110,8 +130,8 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
             "dataset or send labels of at least two classes"
             + (f" ({gone} labelled rows were left out: their inputs are forgotten)" if gone else "")
         )
-    newest = window[-max(MINIMUM_REFERENCE_ROWS, len(window) // 2) :]
-    reference = newest if len(newest) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
+    late = window[-max(MINIMUM_REFERENCE_ROWS, len(window) // 2) :]
+    reference = late if len(late) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
     return Snapshot(
         train,
         holdout,
@@ -120,6 +140,16 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
         reference or train,
         snapshot_hash(train),
         n_older + n_newer,
+        len(newest) if spec.champion else None,
+    )
+
+
+def rows_may_repeat(work: UnitOfWork, model: MaintainedModel) -> bool:
+    """Return whether different rows of a model may well look alike: it reads columns."""
+    return any(
+        bool(plugin.detail.get("column_types"))
+        for plugin in work.plugins.of_kind("task_type")
+        if plugin.name == model.task_type
     )
 
 

@@ -18,6 +18,8 @@ from app.services.examples import rows_of
 from app.services.ports import Actor, Artifacts, Example, Json, UnitOfWork
 
 ALLOWED_SUFFIXES: Final = frozenset({".safetensors", ".json", ".txt", ".model", ".md"})
+NEEDED_FILES: Final = ("config.json", "model.safetensors")
+"""Of a task type whose workers have not said which."""
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PICKLES: Final = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 _REFUSED: Final = "pickles can run code when loaded; convert the weights to safetensors"
@@ -44,9 +46,11 @@ def import_version(
         UnsafeArtifact: a file that could run code, or that is not what its name claims.
         Invalid: files that a version needs are missing.
     """
-    _check_files(files)
     with work:
         model = work.models.get(name, actor.project_id)
+        needed = _needed_files(work, model)
+    _check_files(files, needed)
+    with work:
         if reference is not None:
             work.datasets.get(reference, model.id)
     stored = [ModelFile(path, *artifacts.put(data)) for path, data in sorted(files.items())]
@@ -82,11 +86,19 @@ def import_version(
         return version
 
 
-def _check_files(files: Mapping[str, bytes]) -> None:
+def _needed_files(work: UnitOfWork, model: MaintainedModel) -> Sequence[str]:
+    """Return the files without which a version of the model's task type cannot be loaded."""
+    for plugin in work.plugins.of_kind("task_type"):
+        if plugin.name == model.task_type:
+            return plugin.detail.get("needed_files") or NEEDED_FILES
+    return NEEDED_FILES
+
+
+def _check_files(files: Mapping[str, bytes], needed: Sequence[str]) -> None:
     faults = [fault for path, data in files.items() for fault in _file_faults(path, data)]
     if faults:
         raise UnsafeArtifact("the model's files are refused", faults)
-    missing = [needed for needed in ("config.json", "model.safetensors") if needed not in files]
+    missing = [path for path in needed if path not in files]
     if missing:
         raise Invalid(
             "the model's files are not complete",
@@ -106,6 +118,8 @@ def _file_faults(path: str, data: bytes) -> list[Fault]:
         return [Fault(pointer, f"files of type {suffix or 'none'} are refused ({known} are taken)")]
     if suffix == ".json":
         return _json_faults(pointer, data)
+    if suffix == ".txt":
+        return _text_faults(pointer, data)
     return _safetensors_faults(pointer, data) if suffix == ".safetensors" else []
 
 
@@ -117,6 +131,14 @@ def _json_faults(pointer: str, data: bytes) -> list[Fault]:
     if isinstance(body, dict) and "auto_map" in body:
         return [Fault(f"{pointer}/auto_map", "names remote code, which is never run; remove it")]
     return []
+
+
+def _text_faults(pointer: str, data: bytes) -> list[Fault]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return [Fault(pointer, "is not a text file in UTF-8")]
+    return [Fault(pointer, "holds the NUL character; upload it again")] if "\0" in text else []
 
 
 def _safetensors_faults(pointer: str, data: bytes) -> list[Fault]:

@@ -278,7 +278,17 @@ class Champion:
 
 def _rows(held: _Held, inputs: Sequence[Any]) -> list[Mapping[str, Any]]:
     field = held.predictor.input_field
-    return [value if isinstance(value, Mapping) else {field: value} for value in inputs]
+    rows: list[Mapping[str, Any]] = []
+    for index, value in enumerate(inputs):
+        if isinstance(value, Mapping):
+            rows.append(value)
+        elif field is not None:
+            rows.append({field: value})
+        else:
+            raise ValueError(
+                f"input {index} must be an object; this version reads more than one field"
+            )
+    return rows
 
 
 def _answers(held: _Held, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:

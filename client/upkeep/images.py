@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ def encode(picture: Picture) -> str:
 def encoded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return an input as JSON has it: pictures encoded, embeddings as lists, the rest as it is.
 
-    An array of one dimension is an embedding.
+    An array of one dimension is an embedding; NaN is a missing value.
 
     Raises:
         ValueError: a value is an array or bytes, but neither picture nor embedding.
@@ -52,6 +53,10 @@ def encoded(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def _encoded(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "fiu":
         return value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        return None
     return encode(value) if isinstance(value, Image.Image | np.ndarray | bytes) else value
 
 

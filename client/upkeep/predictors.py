@@ -1,9 +1,10 @@
-"""What does a version on this disk answer? Plain transformers; needs the `[predict]` extra.
+"""What does a version on this disk answer? Plain libraries alone; needs the `[predict]` extra.
 
 It answers what the service's own workers score: the same cut of a text, the same preprocessing of a
 picture, in float32.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from upkeep.artifacts import read_json, refuse_code
 from upkeep.errors import UnsafeArtifact
 from upkeep.images import decode
+from upkeep.tables import MODEL
 
 Inputs = Sequence[Mapping[str, Any]]
 Table = NDArray[np.float32]
@@ -40,11 +42,11 @@ class Predictor(Protocol):
 
     Attributes:
         labels: class names, in the order of the columns.
-        input_field: the field of an input that the version reads.
+        input_field: the field of an input that the version reads; None where it reads several.
     """
 
     labels: tuple[str, ...]
-    input_field: str
+    input_field: str | None
 
     def scores(self, inputs: Inputs) -> Table:
         """Return probabilities, shape (n, k).
@@ -59,8 +61,9 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     """Load a version.
 
     Args:
-        directory: a plain transformers directory, safetensors only; upkeep.json says what it
-            learned, else a preprocessor_config.json stands for pictures, and none for text.
+        directory: a plain transformers directory, safetensors only, or a LightGBM text model with
+            its config.json; upkeep.json says what it learned, else model.txt stands for columns, a
+            preprocessor_config.json for pictures, and neither for text.
         device: such as "cpu" or "cuda"; None = a GPU if there is one.
 
     Raises:
@@ -72,6 +75,8 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     card = card if isinstance(card, dict) else {}
     sees = (directory / "preprocessor_config.json").exists()
     implied = "image-classification" if sees else "text-classification"
+    if (directory / MODEL).exists():
+        implied = "tabular-classification"
     task_type = str(card.get("task_type") or implied)
     if task_type not in _PREDICTORS:
         raise ValueError(
@@ -86,7 +91,8 @@ class TextPredictor:
     """A text version loaded for answering."""
 
     def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
-        self.input_field = input_field or "text"
+        self._field = input_field or "text"
+        self.input_field: str | None = self._field
         self._model = _loaded(AutoModelForSequenceClassification, directory, device)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, **LOCAL)
         self.labels = _labels(self._model)
@@ -109,10 +115,10 @@ class TextPredictor:
         return found
 
     def _text(self, index: int, value: Mapping[str, Any]) -> str:
-        text = value.get(self.input_field)
+        text = value.get(self._field)
         if isinstance(text, str):
             return text
-        raise ValueError(f"input {index} has no text in {self.input_field!r}; pass a string")
+        raise ValueError(f"input {index} has no text in {self._field!r}; pass a string")
 
     def _batch(self, ids: Sequence[Sequence[int]]) -> dict[str, Any]:
         width = max(map(len, ids))
@@ -131,7 +137,8 @@ class ImagePredictor:
     """An image version loaded for answering."""
 
     def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
-        self.input_field = input_field or "image"
+        self._field = input_field or "image"
+        self.input_field: str | None = self._field
         self._model = _loaded(AutoModelForImageClassification, directory, device)
         self.labels = _labels(self._model)
         n_channels = int(getattr(self._model.config, "num_channels", 3))
@@ -148,9 +155,9 @@ class ImagePredictor:
         return found
 
     def _pixels(self, index: int, value: Mapping[str, Any]) -> Table:
-        picture = value.get(self.input_field)
+        picture = value.get(self._field)
         if picture is None:
-            raise ValueError(f"input {index} has no picture in {self.input_field!r}")
+            raise ValueError(f"input {index} has no picture in {self._field!r}")
         try:
             return self._preprocessing.pixels(decode(picture))
         except ValueError as error:
@@ -274,7 +281,25 @@ def _no_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def _trees(directory: Path, input_field: str | None, device: str) -> Predictor:
+    """Return trees loaded for answering; LightGBM is loaded for them alone, for it takes long.
+
+    Raises:
+        ValueError: they are none, or LightGBM cannot be loaded.
+    """
+    try:
+        trees = importlib.import_module("upkeep.trees")
+    except OSError as error:
+        raise ValueError(
+            f"LightGBM cannot be loaded ({error}); it needs the system's OpenMP library, such as "
+            "Debian's package libgomp1"
+        ) from error
+    found: Predictor = trees.TreesPredictor(directory)
+    return found
+
+
 _PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] = {
     "text-classification": TextPredictor,
     "image-classification": ImagePredictor,
+    "tabular-classification": _trees,
 }

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 
+import lightgbm
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,10 @@ from app.domain import training
 from upkeep.artifacts import SAFE_SUFFIXES
 from upkeep.predictors import open_predictor
 from upkeep.steering import RUN_ENDS
+from upkeep.tables import MODEL
 from workers.task_types import task_types
 from workers.task_types.image_classification import PRESETS, ImageClassification
+from workers.task_types.tabular_classification import TabularClassification
 from workers.task_types.text_classification import TextClassification
 from workers.training.files import RUNNABLE_SUFFIXES
 
@@ -58,6 +62,32 @@ def test_texts_are_answered_as_the_workers_score_them(text_base, tmp_path):
     assert predictor.labels == LABELS
     assert np.allclose(predictor.scores(inputs), scores, atol=1e-6)
     assert np.ptp(scores[:, 0]) > 0.01
+
+
+def test_columns_are_answered_as_the_workers_score_them(tmp_path):
+    draw = np.random.default_rng(0)
+    table = np.column_stack([draw.normal(size=600), draw.integers(0, 5, 600)])
+    truth = (table[:, 0] > 0).astype(int) + (table[:, 1] == 3)
+    settings = {"objective": "multiclass", "num_class": 3, "verbosity": -1, "num_threads": 1}
+    data = lightgbm.Dataset(table, truth, categorical_feature=[1])
+    lightgbm.train(settings, data, 20).save_model(tmp_path / MODEL)
+    columns = [
+        {"name": "x", "type": "number"},
+        {"name": "kind", "type": "category", "categories": list("abcde")},
+    ]
+    names = {str(place): label for place, label in enumerate(LABELS)}
+    config = {"columns": columns, "id2label": names}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    inputs = [{"x": float(x), "kind": "abcdef"[n % 6]} for n, x in enumerate(draw.normal(size=60))]
+    inputs += [{"x": None, "kind": "a"}, {"kind": "b"}]
+    scores = TabularClassification().load(tmp_path).scores(inputs)
+    predictor = open_predictor(tmp_path, device="cpu")
+    assert predictor.labels == LABELS
+    assert predictor.input_field is None
+    assert np.array_equal(predictor.scores(inputs), scores)
+    assert np.ptp(scores[:, 0]) > 0.1
+    with pytest.raises(ValueError, match="input 0 has none of the columns kind, x"):
+        predictor.scores([{"y": 1.0}])
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))

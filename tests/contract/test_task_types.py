@@ -4,11 +4,12 @@ import base64
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import lightgbm
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +30,8 @@ from workers.training.job import Job, read_job
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.recipes import complete
 from workers.training.run import execute
-from workers.training.task_type import TaskType
+from workers.training.task_type import BringsLearner, HasColumns, ReadsColumns, TaskType
+from workers.training.trainer import BringsTrainer
 
 scan(workers.task_types)
 LABELS = ("cold", "warm")
@@ -99,6 +101,52 @@ def image_inputs(labels: list[str]) -> list[dict[str, Any]]:
     ]
 
 
+CLIMATES = {"cold": ["tundra", "alpine"], "warm": ["desert", "steppe"]}
+COLUMNS = [
+    {"name": "degrees", "type": "number"},
+    {"name": "climate", "type": "category"},
+    {"name": "at sea?", "type": "boolean"},
+    {"name": "fog", "type": "number"},
+]
+
+
+def table_base(directory: Path) -> Path:
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps({"columns": COLUMNS}))
+    return directory
+
+
+def table_inputs(labels: list[str]) -> list[dict[str, Any]]:
+    draw = np.random.default_rng(0)
+    mean = {"cold": -5.0, "warm": 20.0}
+    rows = []
+    for label in labels:
+        row = {
+            "degrees": float(draw.normal(mean[label], 4.0)),
+            "climate": str(draw.choice([*CLIMATES[label], "shore"])),
+            "at sea?": bool(draw.random() < 0.5),
+            "fog": None if draw.random() < 0.3 else float(draw.random()),
+        }
+        rows.append({name: value for name, value in row.items() if value is not None})
+    return rows
+
+
+def plain_table_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+    columns = json.loads((directory / "config.json").read_text())["columns"]
+    rows = []
+    for value in inputs:
+        row = []
+        for column in columns:
+            cell = value.get(column["name"])
+            if cell is not None and column["type"] == "category":
+                known = column["categories"]
+                cell = known.index(cell) if cell in known else None
+            row.append(np.nan if cell is None else float(cell))
+        rows.append(row)
+    said = lightgbm.Booster(model_file=directory / "model.txt").predict(np.asarray(rows))
+    return np.stack([1 - said, said], axis=1)
+
+
 def plain_text_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(directory).eval()
@@ -119,11 +167,26 @@ def plain_image_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndar
 
 @dataclass(frozen=True)
 class Case:
+    """What a task type is tried with.
+
+    Attributes:
+        recipe: of a short run; `broken` are those of a run that is stopped again and again, and
+            `further` those of runs that start from a version and take no step.
+        draws: whether an untrained version holds anything random.
+    """
+
     base: Any
     inputs: Any
     plain_scores: Any
     odd: list[dict[str, Any]]
     missing: list[dict[str, Any]]
+    recipe: dict[str, Any] = field(default_factory=lambda: {"epochs": 2, "precision": "fp32"})
+    broken: tuple[dict[str, Any], ...] = ()
+    further: tuple[dict[str, Any], ...] = (
+        {"head": "probe", "epochs": 0},
+        {"head": "keep", "epochs": 0},
+    )
+    draws: bool = True
 
 
 DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
@@ -134,6 +197,10 @@ CASES: Mapping[str, Case] = {
         plain_text_scores,
         [{"text": ""}, {"text": "é" * 500}, {"text": "unheard of 12!"}],
         [{"text": None}, {}],
+        broken=(
+            {"epochs": 5, "head": "probe", "token_budget": 32},
+            {"epochs": 5, "head": "random", "token_budget": 32},
+        ),
     ),
     "image-classification": Case(
         image_base,
@@ -141,6 +208,24 @@ CASES: Mapping[str, Case] = {
         plain_image_scores,
         [{"image": DOT}, {"image": encoded(np.zeros((3, 40, 4), dtype=np.uint8))}],
         [{"image": None}, {"image": "no picture"}],
+        broken=(
+            {"epochs": 5, "head": "probe", "batch_size": 6},
+            {"epochs": 5, "head": "random", "batch_size": 6},
+        ),
+    ),
+    "tabular-classification": Case(
+        table_base,
+        table_inputs,
+        plain_table_scores,
+        [{"climate": "lunar", "degrees": 1e300}, {"degrees": -1e300}, {"at sea?": True}],
+        [{"climate": None}, {}],
+        recipe={"rounds": 12},
+        broken=(
+            {"rounds": 25, "patience": None},
+            {"rounds": 25, "row_share": 0.7, "column_share": 0.5, "patience": None},
+        ),
+        further=({"trees": "continue", "rounds": 0},),
+        draws=False,
     ),
 }
 
@@ -180,7 +265,7 @@ def order(name: str, case: Case, directory: Path, start: Path | None = None, **r
         "labels": LABELS,
         "train": str(path),
         "validation": str(path),
-        "recipe": {"epochs": 2, "precision": "fp32", **recipe},
+        "recipe": {**case.recipe, **recipe},
         "seed": 3,
         "threads": 1,
         "output": str(directory / "output"),
@@ -235,6 +320,17 @@ def test_a_trained_version_scores_alike_for_a_plain_user(
     assert classifier.scores([]).shape == (0, 2)
 
 
+def test_a_trained_version_is_what_the_task_type_says_of_it(
+    name: str, case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    assert isinstance(task_type, BringsLearner) != isinstance(task_type, BringsTrainer)
+    output, result = train(name, case, tmp_path / "job")
+    assert set(task_type.needed_files) <= {path.name for path in output.iterdir()}
+    assert result["library_versions"].keys() == set(task_type.libraries)
+    classifier = task_type.load(output)
+    assert isinstance(classifier, ReadsColumns) == isinstance(task_type, HasColumns)
+
+
 def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path: Path) -> None:
     first, _ = train(name, case, tmp_path / "first")
     again, _ = train(name, case, tmp_path / "again")
@@ -242,13 +338,11 @@ def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["probe", "random"])
+@pytest.mark.parametrize("way", [0, 1])
 def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
-    name: str, case: Case, tmp_path: Path, head: str
+    name: str, case: Case, tmp_path: Path, way: int
 ) -> None:
-    knobs = {"epochs": 5, "head": head, "token_budget": 32, "batch_size": 6}
-    known = task_types.get(name).recipe_schema["properties"]
-    recipe = {knob: value for knob, value in knobs.items() if knob in known}
+    recipe = case.broken[way]
     whole, _ = train(name, case, tmp_path / "whole", **recipe)
     job = order(name, case, tmp_path / "broken", **recipe)
     n_stops = 0
@@ -262,12 +356,12 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
     assert describe(job.output) == describe(whole)
 
 
-def test_a_version_can_be_trained_further_with_its_head_probed_or_kept(
+def test_a_version_can_be_trained_further_without_a_step(
     name: str, case: Case, tmp_path: Path
 ) -> None:
     output, _ = train(name, case, tmp_path / "job")
-    for head in ("probe", "keep"):
-        _, result = train(name, case, tmp_path / head, start=output, head=head, epochs=0)
+    for place, recipe in enumerate(case.further):
+        _, result = train(name, case, tmp_path / str(place), start=output, **recipe)
         assert result["metrics"]["n"] == 24
         assert result["steps"] == 0
 
@@ -286,7 +380,7 @@ def test_creating_twice_with_a_seed_gives_the_same_bits(
     for seed, folder in ((1, "a"), (1, "b"), (2, "c")):
         task_type.create(base, LABELS, tmp_path / folder, seed=seed)
     assert describe(tmp_path / "a") == describe(tmp_path / "b")
-    assert describe(tmp_path / "a") != describe(tmp_path / "c")
+    assert (describe(tmp_path / "a") != describe(tmp_path / "c")) == case.draws
 
 
 def test_a_base_that_could_run_code_is_refused(

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from app.adapters.postgres.unit_of_work import PostgresUnitOfWork, connect
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
-from app.domain.observations import ContractField
+from app.domain.observations import ContractField, FieldType
 from app.domain.training import TrainingRun
 from app.domain.versions import ModelVersion, Origin, VersionState
 from app.migrating import migrate
@@ -47,6 +47,23 @@ def text_model(
         contract=contract,
         objective=Objective(),
         policy=policy or {},
+    )
+    return models.create(work, actor(work), wanted, now=now())
+
+
+def table_model(work: PostgresUnitOfWork) -> MaintainedModel:
+    """A model over two columns of few values."""
+    wanted = models.NewModel(
+        name=f"m-{uuid4().hex[:12]}",
+        task_type="tabular-classification",
+        base_model="preset:boosted-trees",
+        labels=LABELS,
+        contract=[
+            ContractField("colour", FieldType.CATEGORY),
+            ContractField("is_new", FieldType.BOOLEAN),
+        ],
+        objective=Objective(),
+        policy={},
     )
     return models.create(work, actor(work), wanted, now=now())
 

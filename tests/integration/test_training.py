@@ -26,6 +26,7 @@ from tests.integration.support import (
     now,
     retrain,
     rows_of,
+    table_model,
     text_model,
     upload,
 )
@@ -85,6 +86,38 @@ class TestSnapshots:
         assert len(found.holdout) > 0
         for judged in (found.window, found.holdout, found.golden):
             assert not learned & {input_hash(row.inputs) for row in judged}
+
+    def test_different_rows_of_columns_may_look_alike_and_none_is_judged_that_was_learned(
+        self, work, announced, artifacts
+    ):
+        model = table_model(work)
+        add_champion(work, model)
+        few = [{"colour": colour, "is_new": new} for colour in "rgb" for new in (True, False)]
+        upload(
+            work,
+            artifacts,
+            model,
+            [{"inputs": few[n % 6], "label": LABELS[n % 2]} for n in range(120)],
+        )
+        rows = [
+            {"id": f"o-{n}", "inputs": few[n % 6], "prediction": LABELS[n % 2]} for n in range(80)
+        ]
+        feed(work, model, rows)
+
+        lease = begin(work, retrain(work, model))
+        found = snapshots.snapshot_of(work, artifacts, lease)
+
+        judged = {(row.id, input_hash(row.inputs)) for row in [*found.holdout, *found.window]}
+        learned = {(row.id, input_hash(row.inputs)) for row in found.train}
+        n_newest = len(rows) - len(found.window)
+        assert min(len(found.holdout), len(found.window)) > 10
+        assert len(found.train) == len(learned) == 120 - len(found.holdout) + n_newest
+        assert not judged & learned
+        assert found.n_newest == n_newest
+        assert [row.id for row in found.train[-n_newest:]] == [
+            row["id"] for row in rows if row["id"] not in {one.id for one in found.window}
+        ]
+        assert snapshots.snapshot_of(work, artifacts, lease).n_newest == n_newest
 
     def test_a_corrected_label_is_learned_as_corrected(self, work, model, artifacts):
         rows = rows_of(40)

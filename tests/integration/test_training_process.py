@@ -142,6 +142,36 @@ def text_job(directory: Path, **changes: Any) -> Path:
     )
 
 
+def table_job(directory: Path, labels: Sequence[str] | None = None, **changes: Any) -> Path:
+    draw = np.random.default_rng(0)
+    chosen = list(labels or ["stays", "leaves"] * 400)
+    inputs = [
+        {
+            "age": float(draw.normal(50 if label == "stays" else 40, 9)),
+            "plan": str(draw.choice(["old", "new"] if label == "stays" else ["new", "trial"])),
+            **({"paid": bool(draw.random() < 0.5)} if draw.random() < 0.8 else {}),
+        }
+        for label in chosen
+    ]
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    rows = write_rows(directory.with_name(f"{directory.name}.parquet"), inputs, chosen)
+    recipe = {"rounds": 400, "patience": None, "row_share": 0.8, **changes.pop("recipe", {})}
+    return order(
+        directory,
+        task_type="tabular-classification",
+        start="preset:boosted-trees",
+        labels=["stays", "leaves"],
+        train=changes.pop("train", rows),
+        recipe=recipe,
+        input_contract=[
+            {"name": "age", "type": "number"},
+            {"name": "plan", "type": "category"},
+            {"name": "paid", "type": "boolean"},
+        ],
+        **changes,
+    )
+
+
 def run(
     directory: Path, should_stop: Callable[[], StopReason | None] = lambda: None
 ) -> tuple[Outcome, list[dict[str, Any]]]:
@@ -152,10 +182,13 @@ def run(
     return outcome, said
 
 
+WEIGHTS = ("model.safetensors", "model.txt")
+
+
 def weights(outcome: Outcome) -> str:
     assert outcome.kind == "succeeded", outcome.error
     assert outcome.result is not None
-    return next(f["sha256"] for f in outcome.result["files"] if f["path"] == "model.safetensors")
+    return next(f["sha256"] for f in outcome.result["files"] if f["path"] in WEIGHTS)
 
 
 def n_checkpoints(directory: Path) -> int:
@@ -180,7 +213,9 @@ def start(directory: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize(("make", "is_torn"), [(image_job, True), (text_job, False)])
+@pytest.mark.parametrize(
+    ("make", "is_torn"), [(image_job, True), (text_job, False), (table_job, True)]
+)
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     tmp_path: Path, make: Callable[..., Path], is_torn: bool
 ) -> None:
@@ -192,7 +227,8 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     assert child.wait() == -signal.SIGKILL
     last = newest_step(broken)
     if is_torn:
-        (broken / f"ckpt-{last}" / "model.safetensors").write_bytes(b"torn")
+        held = broken / f"ckpt-{last}"
+        next(held / name for name in WEIGHTS if (held / name).exists()).write_bytes(b"torn")
     resumed, _ = run(broken)
     assert weights(resumed) == weights(whole)
     assert resumed.result is not None
@@ -211,13 +247,19 @@ def test_a_run_asked_to_stop_leaves_a_whole_checkpoint_and_exits_75(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind"),
-    [("shutdown", "preempted"), ("cancel", "cancelled"), ("deadline", "failed")],
+    ("make", "reason", "kind"),
+    [
+        (image_job, "shutdown", "preempted"),
+        (image_job, "cancel", "cancelled"),
+        (image_job, "deadline", "failed"),
+        (table_job, "cancel", "cancelled"),
+    ],
 )
 def test_the_supervisor_stops_a_run_for_a_reason(
-    tmp_path: Path, reason: StopReason, kind: str
+    tmp_path: Path, make: Callable[..., Path], reason: StopReason, kind: str
 ) -> None:
-    directory = image_job(tmp_path / "job", recipe={"epochs": 500})
+    longest = {"rounds": 10_000} if make is table_job else {"epochs": 500}
+    directory = make(tmp_path / "job", recipe=longest)
     outcome, _ = run(directory, lambda: reason if newest_step(directory) >= 3 else None)
     assert (outcome.kind, outcome.exit_code) == (kind, 75)
 
@@ -265,6 +307,45 @@ def test_what_no_retry_mends_is_told_in_error_json(
     assert said in outcome.error["detail"]
     assert json.loads((directory / "error.json").read_text()) == outcome.error
     assert lines[-1]["phase"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"labels": ["stays"] * 8}, "invalid-training-data", "at least 2 classes"),
+        ({"recipe": {"epochs": 3}}, "invalid-recipe", "epochs"),
+        ({"deadline_seconds": 0.01}, "deadline-exceeded", "allow more time"),
+        ({"input_contract": [{"name": "age", "type": "text"}]}, "invalid-recipe", "no column"),
+        ({"input_contract": [{"name": "plan", "type": "number"}]}, "invalid-training-data",
+         "'plan' must be a number"),
+        ({"input_contract": [{"name": "other", "type": "number"}]}, "invalid-training-data",
+         "miss every column"),
+    ],
+)  # fmt: skip
+def test_what_no_retry_mends_of_columns_is_told_too(
+    tmp_path: Path, changes: dict[str, Any], kind: str, said: str
+) -> None:
+    directory = table_job(tmp_path / "job", labels=changes.pop("labels", None))
+    job = json.loads((directory / "job.json").read_text())
+    (directory / "job.json").write_text(json.dumps(job | changes))
+    outcome, _ = run(directory)
+    assert (outcome.kind, outcome.exit_code) == ("failed", 1)
+    assert outcome.error is not None
+    assert outcome.error["type"] == f"/problems/{kind}"
+    assert said in outcome.error["detail"]
+
+
+def test_trees_report_their_phases_and_are_written_again_where_they_broke(tmp_path: Path) -> None:
+    directory = table_job(tmp_path / "job", recipe={"patience": 20})
+    outcome, said = run(directory)
+    assert weights(outcome)
+    assert {"prepare", "train", "save"} <= {line["phase"] for line in said}
+    trained = [line for line in said if line["phase"] == "train"]
+    assert all(0 < line["step"] <= line["total_steps"] for line in trained)
+    assert all({"loss", "eta_seconds", "rows_per_second"} <= line.keys() for line in trained)
+    (directory / "output" / "model.txt").write_bytes(b"")
+    mended, _ = run(directory)
+    assert weights(mended) == weights(outcome)
 
 
 @pytest.fixture

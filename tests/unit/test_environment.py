@@ -15,7 +15,7 @@ def test_no_cuda_package_slipped_in():
 
 
 def test_the_api_starts_without_the_training_stack():
-    banned = ["torch", "transformers", "evidently", "pandas", "sklearn", "scipy"]
+    banned = ["torch", "transformers", "evidently", "pandas", "sklearn", "scipy", "lightgbm"]
     program = (
         f"import sys, app.main, app.scheduler; print([m for m in {banned} if m in sys.modules])"
     )

@@ -23,6 +23,7 @@ from workers.jobs.fields import (
     field_columns,
 )
 from workers.task_types import task_types
+from workers.training.task_type import HasColumns
 
 OWN: Final = ("prediction", "confidence", "embedding", SIGNAL)
 """Signals of the champion's answers."""
@@ -211,8 +212,10 @@ def _asks_of_texts(window: Window) -> bool:
 
 def read_fields(window: Window) -> list[ContractField]:
     """Return the fields that the task type learns from."""
-    contract = task_types.get(window.model.task_type).default_contract
-    kinds = {field["type"] for field in contract}
+    task_type = task_types.get(window.model.task_type)
+    kinds = {field["type"] for field in task_type.default_contract}
+    if isinstance(task_type, HasColumns):
+        kinds |= set(task_type.column_types)
     return [
         field
         for field in window.model.contract.fields

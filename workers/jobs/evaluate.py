@@ -14,6 +14,7 @@ from app.domain.evaluation import Comparison, Evidence, count_pairs
 from app.domain.models import MaintainedModel
 from app.domain.versions import ModelVersion
 from app.services import evaluation
+from app.services.documents import document
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
 from workers.jobs.champions import loaded
@@ -162,6 +163,7 @@ def baseline_of(found: ToJudge) -> float | None:
         ),
         [row.inputs for row in rows],
         seed=found.run.spec.seed,
+        input_contract=document(found.model.contract.fields),
     )
     index = {label: position for position, label in enumerate(found.model.labels)}
     truth = np.asarray([index[row.label] for row in rows])

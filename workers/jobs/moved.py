@@ -27,6 +27,7 @@ AT_MOST_HISTOGRAMS: Final = 30
 N_EXEMPLARS: Final = 6
 N_CLASSES: Final = 3
 STRANGE: Final = 0.95
+COLUMNS: Final = frozenset({FieldType.NUMBER, FieldType.CATEGORY, FieldType.BOOLEAN})
 EXCERPT: Final = 160
 THUMBNAIL: Final = 48
 AT_MOST_ROWS: Final = 2000
@@ -168,7 +169,10 @@ def in_surplus(chosen: Sequence[Any], all_of_them: Sequence[Any]) -> list[dict[s
 
 
 def _shown(window: Window, inputs: Mapping[str, Any]) -> dict[str, str]:
-    """Return an excerpt of the first text, or the first picture made small; no private field."""
+    """Return an excerpt of the first text, or the first picture made small, or else the columns.
+
+    No private field is shown.
+    """
     if window.policy.retention.inputs_days is not None:  # a report may outlive its rows
         return {}
     for field in window.model.contract.fields:
@@ -182,7 +186,18 @@ def _shown(window: Window, inputs: Mapping[str, Any]) -> dict[str, str]:
                 return {"picture": thumbnail(value)}
             except DataError:
                 continue
-    return {}
+    return _columns_shown(window, inputs)
+
+
+def _columns_shown(window: Window, inputs: Mapping[str, Any]) -> dict[str, str]:
+    """Return an excerpt of the columns of a row that has neither text nor picture."""
+    cells = [
+        f"{field.name} {inputs[field.name]}"
+        for field in window.model.contract.fields
+        if field.type in COLUMNS and field.privacy is None and field.name in inputs
+    ]
+    text = ", ".join(cells)
+    return {"text": text if len(text) <= EXCERPT else f"{text[:EXCERPT]}…"} if text else {}
 
 
 def thumbnail(value: str) -> str:

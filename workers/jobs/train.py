@@ -141,6 +141,7 @@ def prepared(
     shutil.rmtree(output, ignore_errors=True)
     job = _job(run, model, start, from_champion, job_dir, output)
     job |= {
+        "n_newest": snapshot.n_newest,
         "checkpoint_every_seconds": policy.retrain.checkpoint_every_seconds,
         "deadline_seconds": policy.retrain.deadline_seconds,
         "threads": context.threads,

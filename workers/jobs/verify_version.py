@@ -12,6 +12,7 @@ from workers.jobs.champions import loaded
 from workers.jobs.context import current
 from workers.jobs.evaluate import scores_of
 from workers.training.metrics import summarise
+from workers.training.task_type import ReadsColumns
 
 log = structlog.get_logger()
 
@@ -26,7 +27,18 @@ def verify_version(version_id: str) -> None:
         return
     model = found.model
     try:
-        labels = loaded(model, found.version).labels
+        classifier = loaded(model, found.version)
+        labels = classifier.labels
+        if isinstance(classifier, ReadsColumns):
+            kept = {field.name for field in model.contract.fields if field.privacy is None}
+            unknown = [name for name in classifier.column_names if name not in kept]
+            if unknown:
+                reason = (
+                    f"it reads the columns {', '.join(unknown)}, which the model's input contract "
+                    "does not have or does not keep"
+                )
+                versions.refuse(work, found.version.id, reason)
+                return
         if set(labels) != set(model.labels):
             theirs, ours = ", ".join(labels), ", ".join(model.labels)
             reason = f"its labels are {theirs}, but the model's are {ours}"

@@ -37,8 +37,10 @@ from workers.training.pictures import (
 from workers.training.recipes import recipe_schema
 from workers.training.task_type import Inputs
 from workers.training.versions import (
+    LIBRARIES,
     LOADING,
     PRESET,
+    WEIGHTS,
     Card,
     LearnerClassifier,
     input_field,
@@ -183,6 +185,8 @@ class ImageClassification:
         {"name": "image", "type": "image", "required": True}
     ]
     recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS)
+    needed_files: ClassVar[tuple[str, ...]] = WEIGHTS
+    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 
     def create(
         self,

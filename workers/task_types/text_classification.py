@@ -25,7 +25,9 @@ from workers.training.layers import choose_trainable
 from workers.training.recipes import recipe_schema
 from workers.training.task_type import Inputs
 from workers.training.versions import (
+    LIBRARIES,
     LOADING,
+    WEIGHTS,
     Card,
     LearnerClassifier,
     input_field,
@@ -179,6 +181,8 @@ class TextClassification:
         {"name": "text", "type": "text", "required": True, "max_length": 10_000}
     ]
     recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS)
+    needed_files: ClassVar[tuple[str, ...]] = WEIGHTS
+    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 
     def create(
         self,

@@ -1,15 +1,16 @@
 """What does the fixed yardstick score: the pretrained base, with nothing but a probe for a head?"""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.training import probe
 from workers.training.data import Rows, check_labels
-from workers.training.task_type import Inputs, TaskType
+from workers.training.task_type import HasColumns, Inputs, TaskType
 
 
 def probe_baseline(
@@ -20,11 +21,12 @@ def probe_baseline(
     evaluate: Inputs,
     *,
     seed: int,
+    input_contract: Sequence[Mapping[str, Any]] | None = None,
 ) -> NDArray[np.float32]:
     """Return the baseline's probabilities on `evaluate`, shape (n, k).
 
     The base's features (random ones where the base is untrained) with a linear probe fitted on
-    `train`; no weight of the base moves.
+    `train`; no weight of the base moves. The features of columns are their values in scale.
 
     Raises:
         DataError: the training rows cannot teach these labels.
@@ -32,7 +34,9 @@ def probe_baseline(
     check_labels(train, labels, role="training", n_classes_needed=2)
     with tempfile.TemporaryDirectory(prefix="baseline-") as scratch:
         directory = Path(scratch) / "version"
-        task_type.create(base_model, labels, directory, seed=seed)
+        task_type.create(base_model, labels, directory, seed=seed, input_contract=input_contract)
+        if isinstance(task_type, HasColumns):
+            task_type.fit_columns(directory, train.inputs)
         classifier = task_type.load(directory)
         fitted = probe.fit(
             classifier.features(train.inputs), train.indices(labels), len(labels), seed=seed

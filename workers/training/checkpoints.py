@@ -1,7 +1,7 @@
 """Where can a run go on after it was killed?
 
-A checkpoint is a directory `ckpt-<step>`: safetensors files, `state.json`, and a manifest of
-sizes and digests written last. It is built under another name and renamed, so that a kill at any
+A checkpoint is a directory `ckpt-<step>`: safetensors and text files, `state.json`, and a manifest
+of sizes and digests written last. It is built under another name and renamed, so that a kill at any
 moment leaves either the whole checkpoint or none; a reader checks the manifest all the same and
 falls back to the checkpoint before.
 """
@@ -9,7 +9,7 @@ falls back to the checkpoint before.
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,21 @@ Tensors = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What was read back: groups of named tensors, and JSON values."""
+    """What was read back: groups of named tensors, JSON values, and texts by name."""
 
     step: int
     tensors: dict[str, dict[str, Any]]
     state: dict[str, Any]
+    texts: dict[str, str] = field(default_factory=dict)
 
 
-def write(root: Path, step: int, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
+def write(
+    root: Path,
+    step: int,
+    tensors: Mapping[str, Tensors],
+    state: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> Path:
     """Write a checkpoint whole and drop all but the last few; return its directory.
 
     Args:
@@ -43,6 +50,7 @@ def write(root: Path, step: int, tensors: Mapping[str, Tensors], state: Mapping[
         step: how many optimiser steps are done.
         tensors: groups of named tensors, one file each.
         state: JSON values.
+        texts: such as a text model, one file each.
     """
     target = root / f"{PREFIX}{step}"
     draft = root / f"{target.name}.tmp-{uuid.uuid4().hex[:8]}"
@@ -51,6 +59,10 @@ def write(root: Path, step: int, tensors: Mapping[str, Tensors], state: Mapping[
         for group, named in tensors.items():
             path = draft / f"{group}.safetensors"
             save_file({name: value.detach().contiguous() for name, value in named.items()}, path)
+            flush(path)
+        for name, text in (texts or {}).items():
+            path = draft / f"{name}.txt"
+            path.write_text(text)
             flush(path)
         write_json(draft / STATE, dict(state))
         write_json(draft / MANIFEST, {"step": step, "files": describe(draft)})
@@ -92,10 +104,11 @@ def _read(path: Path, step: int) -> Checkpoint | None:
         return None
     try:
         tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+        texts = {file.stem: file.read_text() for file in sorted(path.glob("*.txt"))}
     except (SafetensorError, OSError):
         return None
     state = read_json(path / STATE)
-    return Checkpoint(step, tensors, state) if isinstance(state, dict) else None
+    return Checkpoint(step, tensors, state, texts) if isinstance(state, dict) else None
 
 
 def latest(root: Path) -> Checkpoint | None:

@@ -34,6 +34,14 @@ class Rows:
         return np.asarray([position[label] for label in self.labels], dtype=np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The rows of a run."""
+
+    train: Rows
+    validation: Rows | None
+
+
 def read_rows(path: Path) -> Rows:
     """Read a Parquet file of the columns `id`, `inputs` (JSON object) and `label`.
 

@@ -28,6 +28,8 @@ class Job:
         start: a version's directory; or a base model (directory, preset or hub id).
         checkpoint_every_seconds: most work that a kill may lose.
         deadline_seconds: time the run may take, all its attempts together.
+        n_newest: how many of the training rows, the last ones, no version has learned from
+            before; None = all. Rows are in the order of their arrival.
     """
 
     directory: Path
@@ -46,6 +48,7 @@ class Job:
     deadline_seconds: float | None = None
     progress_fd: int | None = None
     input_contract: tuple[Mapping[str, Any], ...] | None = None
+    n_newest: int | None = None
 
 
 def read_job(directory: Path) -> Job:
@@ -78,6 +81,7 @@ def read_job(directory: Path) -> Job:
             ),
             progress_fd=value.get("progress_fd"),
             input_contract=tuple(contract) if contract else None,
+            n_newest=None if value.get("n_newest") is None else int(value["n_newest"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"{directory / JOB} cannot be used: {error!r}") from error

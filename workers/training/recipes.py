@@ -72,16 +72,20 @@ COMMON: dict[str, dict[str, Any]] = {
 
 
 def recipe_schema(
-    defaults: Mapping[str, Any], knobs: Mapping[str, Mapping[str, Any]]
+    defaults: Mapping[str, Any],
+    knobs: Mapping[str, Mapping[str, Any]],
+    *,
+    common: Mapping[str, Mapping[str, Any]] = COMMON,
 ) -> dict[str, Any]:
     """Return the JSON Schema of a task type's recipe.
 
     Args:
         defaults: value of every knob that has none in its schema; may replace one that has.
         knobs: schemas of the knobs that this task type alone has.
+        common: those of all task types that the loop trains; another trainer has its own.
     """
     properties: dict[str, dict[str, Any]] = copy.deepcopy(
-        {**COMMON, **{name: dict(knob) for name, knob in knobs.items()}}
+        {name: dict(knob) for name, knob in {**common, **knobs}.items()}
     )
     for name, value in defaults.items():
         properties[name]["default"] = value

@@ -4,15 +4,13 @@ import math
 import resource
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
-from workers.training.data import Rows, check_labels, read_rows
+from workers.training.data import Data, check_labels, read_rows
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
@@ -29,8 +27,9 @@ from workers.training.loop import Loop, Prepared
 from workers.training.metrics import summarise
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
-from workers.training.task_type import Learner, TaskType
-from workers.training.versions import UPKEEP, library_versions
+from workers.training.task_type import BringsLearner, Learner, TaskType
+from workers.training.trainer import BringsTrainer, Order, Trained, check_start, start_directory
+from workers.training.versions import library_versions
 
 N_CLASSES_NEEDED = 2
 
@@ -39,14 +38,6 @@ def is_finished(job: Job) -> bool:
     """Return whether an earlier attempt ended well and its output is still as it left it."""
     result = read_json(job.directory / RESULT)
     return isinstance(result, dict) and is_as_described(job.output, result["files"])
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The rows of a run."""
-
-    train: Rows
-    validation: Rows | None
 
 
 def read_data(job: Job) -> Data:
@@ -64,33 +55,6 @@ def read_data(job: Job) -> Data:
     validation = read_rows(job.validation)
     check_labels(validation, job.labels, role="validation", n_classes_needed=1)
     return Data(train, validation)
-
-
-def open_start(job: Job, task_type: TaskType, recipe: Mapping[str, Any]) -> Learner:
-    """Return the version to train from: the champion, or one made from the base.
-
-    Raises:
-        RecipeError: the start does not fit the job's labels.
-    """
-    if job.start_is_base:
-        directory = job.directory / "start"
-        if not (directory / UPKEEP).is_file():
-            draft = job.directory / "start.tmp"
-            shutil.rmtree(draft, ignore_errors=True)
-            task_type.create(
-                job.start, job.labels, draft, seed=job.seed, input_contract=job.input_contract
-            )
-            replace_directory(draft, directory)
-        return task_type.open(directory)
-    directory = Path(job.start)
-    check_artifact(directory)
-    learner = task_type.open(directory)
-    if learner.labels != job.labels:
-        raise RecipeError(
-            f"the start knows the labels {list(learner.labels)} and the job {list(job.labels)}; "
-            "start from the base to change the label set"
-        )
-    return learner
 
 
 def _device_of(job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None) -> Device:
@@ -114,57 +78,94 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
     progress.say("prepare")
     recipe = complete(task_type.recipe_schema, job.recipe)
     data = read_data(job)
-    checkpoint = checkpoints.latest(job.directory)
+    order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
+    if isinstance(task_type, BringsTrainer):
+        trained = task_type.train(order)
+    elif isinstance(task_type, BringsLearner):
+        trained = _taught(order, task_type)
+    else:
+        raise RecipeError(f"task type {task_type.name!r} brings neither a learner nor a trainer")
+    _write_result(order, trained, task_type)
+
+
+def _taught(order: Order, task_type: BringsLearner) -> Trained:
+    """Let the loop train a version, by batches and gradients."""
+    job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
     chosen = _device_of(job, recipe, checkpoint)
-    learner = open_start(job, task_type, recipe)
-    train = Prepared.of(learner, data.train)
-    validation = Prepared.of(learner, data.validation) if data.validation is not None else None
-    loop = Loop(job, recipe, learner, chosen, train, validation, progress, stop)
+    learner = _opened(job, task_type)
+    train = Prepared.of(learner, order.data.train)
+    validation = None
+    if order.data.validation is not None:
+        validation = Prepared.of(learner, order.data.validation)
+    loop = Loop(job, recipe, learner, chosen, train, validation, order.progress, order.stop)
     if checkpoint is not None:
         loop.resume(checkpoint)
     loop.train()
-    _write_result(loop, recipe, checkpoint)
+    figures = _figures(loop)
+    learner.model.to("cpu")
+    return Trained(learner.save, loop.position.step, loop.total_steps, figures)
 
 
-def _write_result(loop: Loop, recipe: Mapping[str, Any], resumed: Checkpoint | None) -> None:
-    """Write the version, then result.json, each whole."""
-    job, learner, position = loop.job, loop.learner, loop.position
+def _opened(job: Job, task_type: BringsLearner) -> Learner:
+    """Return the version to train from, opened.
+
+    Raises:
+        RecipeError: the start does not fit the job's labels.
+    """
+    directory = start_directory(job, task_type.create)
+    if not job.start_is_base:
+        check_artifact(directory)
+    learner = task_type.open(directory)
+    check_start(learner.labels, job)
+    return learner
+
+
+def _figures(loop: Loop) -> dict[str, Any]:
+    position = loop.position
     metrics: dict[str, Any] = {}
     if loop.validation is not None:
-        metrics = summarise(loop.validation.truth, loop.validation_scores(), job.labels)
-    loop.progress.say("save", step=position.step, total_steps=loop.total_steps)
+        metrics = summarise(loop.validation.truth, loop.validation_scores(), loop.job.labels)
+    return {
+        "metrics": metrics,
+        "history": position.history,
+        "n_train": len(loop.train_rows.truth),
+        "n_validation": 0 if loop.validation is None else len(loop.validation.truth),
+        "epochs": position.epoch,
+        "best_epoch": position.best_epoch if loop.validation is not None else position.epoch,
+        "cpu_seconds": loop.cpu_seconds(),
+        "device": loop.device.name,
+        "threads": loop.device.threads,
+        "precision": loop.device.precision,
+        "deterministic": loop.device.is_deterministic,
+        "utilisation": loop.utilisation.share if loop.utilisation else None,
+        "peak_operations_per_second": loop.utilisation.peak if loop.utilisation else None,
+        "final_loss": _finite(position.smooth_loss),
+    }
+
+
+def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
+    """Write the version, then result.json, each whole."""
+    job = order.job
+    order.progress.say("save", step=trained.step, total_steps=trained.total_steps)
     job.output.parent.mkdir(parents=True, exist_ok=True)
     draft = job.output.with_name(f"{job.output.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    learner.model.to("cpu")
-    learner.save(draft)
+    trained.save(draft)
     replace_directory(draft, job.output)
+    resumed = order.checkpoint
     write_json(
         job.directory / RESULT,
         {
+            **trained.figures,
             "output": str(job.output),
             "files": describe(job.output),
-            "metrics": metrics,
-            "history": position.history,
-            "n_train": len(loop.train_rows.truth),
-            "n_validation": 0 if loop.validation is None else len(loop.validation.truth),
-            "epochs": position.epoch,
-            "best_epoch": position.best_epoch if loop.validation is not None else position.epoch,
-            "steps": position.step,
-            "seconds": loop.stop.seconds(),
-            "cpu_seconds": loop.cpu_seconds(),
+            "steps": trained.step,
+            "seconds": order.stop.seconds(),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "seed": job.seed,
-            "recipe": dict(recipe),
-            "device": loop.device.name,
-            "threads": loop.device.threads,
-            "precision": loop.device.precision,
-            "deterministic": loop.device.is_deterministic,
-            "utilisation": loop.utilisation.share if loop.utilisation else None,
-            "peak_operations_per_second": loop.utilisation.peak if loop.utilisation else None,
+            "recipe": dict(order.recipe),
             "resumed_from_step": None if resumed is None else resumed.step,
-            "library_versions": library_versions(),
-            "final_loss": _finite(position.smooth_loss),
+            "library_versions": library_versions(task_type.libraries),
         },
     )
     flush(job.directory)

@@ -5,7 +5,7 @@ This module imports no training stack: the control side of a job reads it too.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +101,8 @@ class TaskType(Protocol):
         metrics: names of the metrics that make sense for it.
         default_contract: fields of an input when the model states none.
         recipe_schema: JSON Schema of the recipe's knobs, each with its default.
+        needed_files: names of the files without which nothing can be loaded.
+        libraries: what a version is read and made with; the first loads it without Upkeep.
     """
 
     name: str
@@ -108,6 +110,8 @@ class TaskType(Protocol):
     metrics: tuple[str, ...]
     default_contract: list[dict[str, Any]]
     recipe_schema: dict[str, Any]
+    needed_files: tuple[str, ...]
+    libraries: tuple[str, ...]
 
     def create(
         self,
@@ -130,10 +134,6 @@ class TaskType(Protocol):
         """Open a version for inference."""
         ...
 
-    def open(self, directory: Path) -> Learner:
-        """Open a version for training."""
-        ...
-
     def fit_signals(self, reference: Inputs) -> dict[str, Any]:
         """Return the state (JSON values) that `signals` compares inputs with."""
         ...
@@ -153,4 +153,46 @@ class TaskType(Protocol):
             of_reference: these are the inputs that the state was fitted to, so that each is
                 compared with the others: what it alone holds would not be known from elsewhere.
         """
+        ...
+
+
+@runtime_checkable
+class BringsLearner(TaskType, Protocol):
+    """A task type whose versions the loop trains, by batches and gradients."""
+
+    def open(self, directory: Path) -> Learner:
+        """Open a version for training."""
+        ...
+
+
+@runtime_checkable
+class HasColumns(Protocol):
+    """A task type that reads the columns of the input contract: it has no contract of its own.
+
+    Attributes:
+        column_types: types of the fields that are columns.
+    """
+
+    column_types: tuple[str, ...]
+
+    def fit_columns(self, directory: Path, inputs: Inputs) -> None:
+        """Let a version learn the categories and scales of rows, and nothing of their labels.
+
+        Raises:
+            DataError: a value is of another type than its column.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsColumns(Protocol):
+    """A classifier of a task type that has columns.
+
+    Attributes:
+        column_names: the fields it reads.
+    """
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the fields that it reads."""
         ...

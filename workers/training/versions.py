@@ -17,16 +17,17 @@ from workers.training.task_type import Inputs, Learner
 
 UPKEEP = "upkeep.json"
 PRESET = "preset:"
-LIBRARIES = ("torch", "transformers", "safetensors", "numpy")
+LIBRARIES = ("transformers", "torch", "safetensors", "numpy")
+WEIGHTS = ("config.json", "model.safetensors")
 LOADING: Mapping[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
 
 transformers_logging.set_verbosity(logging.ERROR)
 transformers_logging.disable_progress_bar()
 
 
-def library_versions() -> dict[str, str]:
-    """Return the version of each library that shapes a version's weights."""
-    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+def library_versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Return the version of each library that shapes what a version has learned."""
+    return {name: importlib.metadata.version(name) for name in libraries}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,10 @@ class Card:
     """What upkeep.json says of a version.
 
     Attributes:
-        input_field: name of the field of an input that the model reads.
+        input_field: name of the field of an input that the model reads; empty where it reads
+            columns.
         is_pretrained: whether the weights below the head have learned anything.
+        libraries: those that shape what it has learned.
     """
 
     task_type: str
@@ -43,6 +46,7 @@ class Card:
     input_field: str
     input_contract: Sequence[Mapping[str, Any]]
     is_pretrained: bool
+    libraries: Sequence[str] = LIBRARIES
 
     def write(self, directory: Path) -> None:
         """Write upkeep.json."""
@@ -51,10 +55,10 @@ class Card:
             {
                 "task_type": self.task_type,
                 "labels": list(self.labels),
-                "input_field": self.input_field,
+                "input_field": self.input_field or None,
                 "input_contract": {"fields": [dict(field) for field in self.input_contract]},
                 "is_pretrained": self.is_pretrained,
-                "library_versions": library_versions(),
+                "library_versions": library_versions(self.libraries),
             },
         )
 

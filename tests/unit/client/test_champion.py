@@ -6,6 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 import torch
@@ -188,6 +189,31 @@ def test_bare_values_are_taken_for_the_field_that_the_version_reads(
     publisher.crown(1, text_versions[1])
     champion = open_champion()
     assert champion.predict(["hello"]) == champion.predict([{"text": "hello"}])
+
+
+def test_rows_of_columns_are_objects_in_which_some_may_be_missing(
+    publisher, open_champion, tmp_path
+):
+    draw = np.random.default_rng(0)
+    table = draw.normal(size=(300, 2))
+    settings = {"objective": "multiclass", "num_class": 3, "verbosity": -1, "num_threads": 1}
+    data = lightgbm.Dataset(table, (table[:, 0] > 0).astype(int) + (table[:, 1] > 0))
+    lightgbm.train(settings, data, 5).save_model(tmp_path / "model.txt")
+    columns = [{"name": "x", "type": "number"}, {"name": "y", "type": "number"}]
+    names = {str(place): label for place, label in enumerate(LABELS)}
+    (tmp_path / "config.json").write_text(json.dumps({"columns": columns, "id2label": names}))
+    publisher.crown(1, tmp_path)
+    champion = open_champion()
+    found = champion.predict([{"x": 2.0, "y": 2.0}, {"x": -2.0}])
+    expected = lightgbm.Booster(model_file=tmp_path / "model.txt").predict(
+        np.array([[2.0, 2.0], [-2.0, np.nan]])
+    )
+    assert np.allclose(_table(found), expected, atol=1e-6)
+    assert found[0].label == "maybe"
+    with pytest.raises(ValueError, match="input 1 must be an object"):
+        champion.predict([{"x": 1.0}, 2.0])
+    with pytest.raises(ValueError, match="input 0 has none of the columns x, y"):
+        champion.predict([{"z": 1.0}])
 
 
 def test_no_inputs_have_no_answers(publisher, open_champion, text_versions):

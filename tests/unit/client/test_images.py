@@ -53,6 +53,13 @@ def test_every_mode_of_pillow_can_travel(picture, mode):
     assert decode(encode(picture.convert(mode))).size == (8, 6)
 
 
+def test_values_of_arrays_and_tables_become_plain_and_nan_is_missing():
+    row = {"n": np.int64(3), "x": np.float64("nan"), "y": float("nan"), "flag": np.bool_(True)}
+    found = encoded(row)
+    assert found == {"n": 3, "x": None, "y": None, "flag": True}
+    assert {type(found["n"]), type(found["flag"])} == {int, bool}
+
+
 def test_an_input_keeps_what_is_no_picture(picture):
     found = encoded({"image": picture, "camera": "north", "lux": 3.5})
     assert decode(found["image"]).size == (8, 6)

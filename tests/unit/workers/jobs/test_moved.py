@@ -121,6 +121,16 @@ def test_a_private_field_is_never_the_one_that_is_shown(watched: Any) -> None:
     assert excerpts(with_fields(window, ContractField("text", FieldType.TEXT)), *sides)
 
 
+def test_a_row_without_text_or_picture_is_shown_by_its_columns(watched: Any) -> None:
+    window, *sides = watched
+    fields = (ContractField("text", FieldType.CATEGORY), ContractField("n", FieldType.NUMBER))
+    shown = excerpts(with_fields(window, *fields), *sides)
+    assert any(one.startswith("text odd odd") for one in shown)
+    assert any(one.startswith("text known ") for one in shown)
+    hidden = ContractField("text", FieldType.CATEGORY, privacy=Privacy.HASH)
+    assert excerpts(with_fields(window, hidden, fields[1]), *sides) == set()
+
+
 def test_no_excerpt_outlives_inputs_that_are_to_be_forgotten(watched: Any) -> None:
     window, *sides = watched
     forgetful = Policy(retention=RetentionPolicy(inputs_days=90, reports_days=30))

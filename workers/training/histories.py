@@ -1,0 +1,93 @@
+"""How much of history do trees learn from, and on which trees? What is tried, and what is taken."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training.errors import RecipeError
+
+OLDEST: Final = 6.0
+"""Age beyond which fading rows are left out; there they would count for less than 1/64."""
+FRESH, CONTINUE = "fresh", "continue"
+ALL, FADING, NEWEST = "all", "fading", "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to learn: from which trees, and how much older rows count."""
+
+    trees: str
+    history: str
+
+
+def ages(n_rows: int, n_newest: int) -> NDArray[np.float64]:
+    """Return how old rows are, shape (n,), in sets as large as the newest, whose age is 0."""
+    behind = np.arange(n_rows - n_newest, 0, -1, dtype=np.float64)
+    return np.concatenate([behind / max(1, n_newest), np.zeros(n_newest)])
+
+
+def history_weights(history: str, old: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what rows of these ages count for: all 1, half for each unit of age, newest alone."""
+    if history == ALL:
+        return np.ones(len(old))
+    if history == FADING:
+        return np.asarray(np.where(old <= OLDEST, 0.5 ** np.minimum(old, OLDEST), 0.0))
+    return np.where(old == 0, 1.0, 0.0)
+
+
+def candidates(
+    recipe: Mapping[str, Any], *, can_continue: bool, has_history: bool
+) -> list[Candidate]:
+    """Return the ways to learn that a recipe allows, those with the most history first.
+
+    Left to choose, older rows are not shown once more to trees that have learned from them.
+
+    Raises:
+        RecipeError: it wants to continue trees that are not there.
+    """
+    trees, history = str(recipe["trees"]), str(recipe["history"])
+    if trees == CONTINUE and not can_continue:
+        raise RecipeError("there are no trees to continue; start from a champion, or take 'fresh'")
+    known = [FRESH, CONTINUE] if can_continue else [FRESH]
+    kinds = known if trees == "auto" else [trees]
+    if not int(recipe["rounds"]):
+        kinds = [kind for kind in kinds if kind == CONTINUE]
+    if not kinds:
+        raise RecipeError("0 rounds of fresh trees learn nothing; allow some, or take 'continue'")
+    if not has_history:
+        return [Candidate(kind, ALL) for kind in kinds]
+    past = [ALL, FADING, NEWEST] if history == "auto" else [history]
+    return [
+        Candidate(kind, one)
+        for kind in kinds
+        for one in past
+        if kind == FRESH or one == past[-1] or trees == CONTINUE
+    ]
+
+
+def can_be_continued(text: str, n_classes: int) -> bool:
+    """Return whether more trees can be added: to a sum of them, for the objective that is ours."""
+    ours = "binary sigmoid:1" if n_classes == 2 else f"multiclass num_class:{n_classes}"
+    lines = text[: text.find("Tree=0")].splitlines()
+    return f"objective={ours}" in lines and "average_output" not in lines
+
+
+def least_forgetful(losses: Sequence[NDArray[np.float64]]) -> int:
+    """Return the first of candidates that is not clearly worse than the best.
+
+    Clearly is by more than one standard error of the paired difference.
+
+    Args:
+        losses: of each candidate on the same rows, shape (n,).
+    """
+    best = min(losses, key=lambda one: float(one.mean()))
+    for place, one in enumerate(losses):
+        excess = one - best
+        error = float(excess.std(ddof=1)) / math.sqrt(len(excess)) if len(excess) > 1 else 0.0
+        if float(excess.mean()) <= error:
+            return place
+    return 0

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from workers.training.device import Device
 from workers.training.errors import RecipeError
 
 
@@ -60,3 +61,33 @@ def choose_trainable(model: Any, n_labels: int, n_layers: int | None) -> None:
             is_above = True
         elif is_above:
             parameter.requires_grad = True
+
+
+def set_dropout(model: Any, share: float | None) -> None:
+    """Drop this share of the units while training, wherever the architecture drops any.
+
+    Args:
+        model: a transformers model.
+        share: in [0, 1); None leaves every layer its own.
+    """
+    if share is None:
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = share
+
+
+def prepare_attention(model: Any, device: Device) -> None:
+    """Have attention computed in the way that is fastest to learn with.
+
+    On a CPU in bf16 that is plain products: torch's fused kernel took 2.5 times as long for a whole
+    step of MiniLM at 16 tokens and 1.8 times at 64, and was even at 256.
+    """
+    if (
+        device.name == "cpu"
+        and device.precision == "bf16"
+        and hasattr(model, "set_attn_implementation")
+    ):
+        model.set_attn_implementation("eager")

@@ -17,6 +17,7 @@ from workers.training.data import Rows, batch_plan, class_weights
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, RecipeError
 from workers.training.job import Job
+from workers.training.layers import prepare_attention, set_dropout
 from workers.training.lower import RowStates, lower_layers
 from workers.training.metrics import accuracy, log_loss
 from workers.training.optimiser import (
@@ -98,6 +99,8 @@ class Loop:
         self.best_weights: dict[str, Any] = {}
         self.budget = learner.batch_budget(recipe)
         learner.choose_trainable(recipe)
+        set_dropout(learner.model, recipe["dropout"])
+        prepare_attention(learner.model, device)
         learner.model.to(device.name)
         self.lower = lower_layers(learner, recipe, train.examples)
         self.optimiser = adamw(learner.model, learner.labels, recipe)

@@ -49,6 +49,13 @@ COMMON: dict[str, dict[str, Any]] = {
         "description": "Share of the steps over which the step size rises; then it falls to 0.",
     },
     "clip_norm": {"type": "number", "exclusiveMinimum": 0, "default": 1.0},
+    "dropout": {
+        "type": ["number", "null"],
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "default": None,
+        "description": "Share of units dropped while training; null is the architecture's own.",
+    },
     "label_smoothing": {"type": "number", "minimum": 0, "maximum": 0.5, "default": 0.0},
     "class_weight_power": {
         "type": "number",

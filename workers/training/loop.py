@@ -36,7 +36,8 @@ from workers.training.work import Utilisation, operations_of, peak_of
 LOSS_MEMORY = 0.95
 DIVERGED_FACTOR = 3.0
 PATIENT_STEPS = 20
-PROBE_TOLERANCE = 1e-3
+PROBE_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
+"""Gap in probability: bf16 keeps eight bits of a logit."""
 N_CHECKED = 64
 
 
@@ -220,6 +221,7 @@ class Loop:
             between=between,
             lower=self.lower,
             states=self.train_rows.states,
+            autocast=self.device.autocast,
         )
         return features
 
@@ -228,11 +230,11 @@ class Loop:
         model = self.learner.model
         model.eval()
         rows = np.arange(len(features), dtype=np.int64)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.device.autocast():
             batch = self.learner.collate(self.train_rows.examples, rows)
             logits = model(**batch).logits.float().cpu().numpy()
         gap = probe.disagreement(fitted, features, logits)
-        if not gap <= PROBE_TOLERANCE:
+        if not gap <= PROBE_TOLERANCE[self.device.precision]:
             raise Diverged(f"the model does not say what its probe says: {gap:.2g} apart")
 
     def _inference_budget(self) -> int:

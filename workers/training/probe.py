@@ -5,6 +5,7 @@ one, and does not bend the features towards noise on the way.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ def infer(
     between: Callable[[int], None] = lambda done: None,
     lower: LowerLayers | None = None,
     states: RowStates | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[Features, Features]:
     """Return (features (n, d), logits (n, k)) in evaluation mode, in the order of the examples.
 
@@ -60,6 +62,7 @@ def infer(
         between: called after each batch with the rows done; may raise to stop.
         lower: the frozen layers, to be skipped once `states` is full, which is filled otherwise.
         states: what they say of each row.
+        autocast: gives the context of each call: a precision.
     """
     model = learner.model
     seen: list[Any] = []
@@ -75,7 +78,8 @@ def infer(
         with torch.inference_mode():
             for rows in ordered_batches(examples.lengths, budget):
                 seen.clear()
-                output = forward(model, learner.collate(examples, rows), rows, lower, states)
+                with autocast():
+                    output = forward(model, learner.collate(examples, rows), rows, lower, states)
                 features[rows] = seen[-1].float().cpu().numpy()
                 logits[rows] = output.logits.float().cpu().numpy()
                 done += len(rows)

@@ -153,7 +153,8 @@ def cost(_: Path | None, quick: bool) -> list[dict[str, Any]]:
             row |= {f"{who}_{k}": v for k, v in json.loads(answer.stdout).items()}
         row["evidently_over_upkeep"] = row["evidently_cpu_seconds"] / row["upkeep_cpu_seconds"]
         row["upkeep_over_limit"] = row["upkeep_cpu_seconds"] / row["limit_cpu_seconds"]
-        detectors = " and ".join(name for name, _ in DEFAULTS["embedding"])
+        rows.append(row)
+    detectors = " and ".join(name for name, _ in DEFAULTS["embedding"])
     rows.append({"multivariate": f"{detectors}, 384-d, 1000 against 500", **_multivariate()})
     return rows
 

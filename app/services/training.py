@@ -124,9 +124,9 @@ def check_request(work: UnitOfWork, model: MaintainedModel, request: Request) ->
     faults = []
     if request.start_from not in {None, "champion", "base"}:
         faults.append(Fault("/start_from", "must be 'champion' or 'base'"))
-    for plugin in work.plugins.of_kind("task_type"):
-        if plugin.name == model.task_type and request.recipe:
-            faults += option_faults(plugin.options, request.recipe, "/recipe")
+    plugin = work.plugins.find("task_type", model.task_type)
+    if plugin is not None and request.recipe:
+        faults += option_faults(plugin.options, request.recipe, "/recipe")
     if faults:
         raise Invalid("the request is not valid", faults)
     has_dataset = work.datasets.of(model.id, "training") or work.datasets.of(model.id, "reference")

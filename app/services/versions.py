@@ -48,9 +48,8 @@ def import_version(
     """
     with work:
         model = work.models.get(name, actor.project_id)
-        needed = _needed_files(work, model)
-    _check_files(files, needed)
-    with work:
+        plugin = work.plugins.find("task_type", model.task_type)
+        _check_files(files, (plugin and plugin.detail.get("needed_files")) or NEEDED_FILES)
         if reference is not None:
             work.datasets.get(reference, model.id)
     stored = [ModelFile(path, *artifacts.put(data)) for path, data in sorted(files.items())]
@@ -84,14 +83,6 @@ def import_version(
             detail={"version": version.number, "adopt": adopt, "reason": reason},
         )
         return version
-
-
-def _needed_files(work: UnitOfWork, model: MaintainedModel) -> Sequence[str]:
-    """Return the files without which a version of the model's task type cannot be loaded."""
-    for plugin in work.plugins.of_kind("task_type"):
-        if plugin.name == model.task_type:
-            return plugin.detail.get("needed_files") or NEEDED_FILES
-    return NEEDED_FILES
 
 
 def _check_files(files: Mapping[str, bytes], needed: Sequence[str]) -> None:

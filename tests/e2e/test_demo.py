@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
 import psutil
 import pytest
 
-from tests.servers import passable_home
+from tests.conftest import redis_database
+from tests.servers import fresh_database, passable_home
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -32,11 +34,23 @@ def digits() -> ModuleType:
     return module
 
 
-def start(home: Path) -> subprocess.Popen[str]:
+@pytest.fixture
+def servers_named() -> Iterator[dict[str, str]]:
+    """Databases of one's own on the servers that the environment names; nothing where none is."""
+    with ExitStack() as stack:
+        named = {}
+        if url := os.environ.get("DATABASE_URL"):
+            named["DATABASE_URL"] = stack.enter_context(fresh_database(url))
+        if url := os.environ.get("REDIS_URL"):
+            named["REDIS_URL"] = redis_database(url)
+        yield named
+
+
+def start(home: Path, servers: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(EXAMPLES / "demo.py")],
         cwd=home,
-        env={**os.environ, "UPKEEP_HOME": str(home), "DEMO_EXIT": "1"},
+        env={**os.environ, **servers, "UPKEEP_HOME": str(home), "DEMO_EXIT": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -68,8 +82,8 @@ def wait_until_gone(home: Path, *, seconds: float) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_holds_its_claims_draws_a_picture_and_leaves_nothing_running(home):
-    demo = start(home)
+def test_the_demo_holds_its_claims_draws_a_picture_and_leaves_nothing_running(home, servers_named):
+    demo = start(home, servers_named)
     output, _ = demo.communicate()
     assert demo.returncode == 0, output
     assert (home / "demo-digits.png").read_bytes().startswith(b"\x89PNG")
@@ -78,8 +92,8 @@ def test_the_demo_holds_its_claims_draws_a_picture_and_leaves_nothing_running(ho
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_demo_that_is_ended_in_the_middle_leaves_nothing_running(home, number):
-    demo = start(home)
+def test_a_demo_that_is_ended_in_the_middle_leaves_nothing_running(home, servers_named, number):
+    demo = start(home, servers_named)
     heard = next((line for line in demo.stdout if line.startswith("First HTTP 200")), None)
     demo.send_signal(number)
     demo.communicate()

@@ -26,6 +26,7 @@ from workers.task_types import task_types
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import check_artifact, read_json
 from workers.training.layers import choose_trainable
+from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.pictures import (
     AUGMENTATIONS,
     SIGNALS,
@@ -171,16 +172,7 @@ class ImageClassification:
 
     name = NAME
     description = "Sorts pictures into classes with a ResNet or a vision transformer"
-    metrics: ClassVar[tuple[str, ...]] = (
-        "accuracy",
-        "f1_macro",
-        "f1_micro",
-        "precision_macro",
-        "recall_macro",
-        "auc_macro",
-        "log_loss",
-        "calibration_error",
-    )
+    metrics: ClassVar[tuple[str, ...]] = OF_CLASSIFIERS
     default_contract: ClassVar[list[dict[str, Any]]] = [
         {"name": "image", "type": "image", "required": True}
     ]

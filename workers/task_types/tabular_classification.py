@@ -19,6 +19,7 @@ from workers.task_types import task_types
 from workers.training import tables
 from workers.training.errors import RecipeError
 from workers.training.files import check_artifact, read_json
+from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.recipes import COMMON, recipe_schema
 from workers.training.task_type import Inputs
 from workers.training.trainer import Order, Trained, check_start, start_directory
@@ -155,16 +156,7 @@ class TabularClassification:
 
     name = NAME
     description = "Sorts rows of numbers, categories and booleans into classes with boosted trees"
-    metrics: ClassVar[tuple[str, ...]] = (
-        "accuracy",
-        "f1_macro",
-        "f1_micro",
-        "precision_macro",
-        "recall_macro",
-        "auc_macro",
-        "log_loss",
-        "calibration_error",
-    )
+    metrics: ClassVar[tuple[str, ...]] = OF_CLASSIFIERS
     default_contract: ClassVar[list[dict[str, Any]]] = []
     column_types: ClassVar[tuple[str, ...]] = COLUMN_TYPES
     recipe_schema: ClassVar[dict[str, Any]] = recipe_schema({}, KNOBS, common={})

@@ -22,6 +22,7 @@ from workers.task_types import task_types
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import check_artifact
 from workers.training.layers import choose_trainable
+from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.recipes import recipe_schema
 from workers.training.task_type import Inputs
 from workers.training.versions import (
@@ -168,16 +169,7 @@ class TextClassification:
 
     name = NAME
     description = "Sorts texts into classes with a transformer encoder"
-    metrics: ClassVar[tuple[str, ...]] = (
-        "accuracy",
-        "f1_macro",
-        "f1_micro",
-        "precision_macro",
-        "recall_macro",
-        "auc_macro",
-        "log_loss",
-        "calibration_error",
-    )
+    metrics: ClassVar[tuple[str, ...]] = OF_CLASSIFIERS
     default_contract: ClassVar[list[dict[str, Any]]] = [
         {"name": "text", "type": "text", "required": True, "max_length": 10_000}
     ]

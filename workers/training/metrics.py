@@ -10,6 +10,17 @@ Scores = NDArray[np.floating[Any]]
 Classes = NDArray[np.integer[Any]]
 
 EPSILON = 1e-7
+OF_CLASSIFIERS = (
+    "accuracy",
+    "f1_macro",
+    "f1_micro",
+    "precision_macro",
+    "recall_macro",
+    "auc_macro",
+    "log_loss",
+    "calibration_error",
+)
+"""What `summarise` tells that a model's objective may name."""
 
 
 def class_indices(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:

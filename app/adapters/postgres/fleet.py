@@ -21,6 +21,10 @@ QUEUES: Final = {
 }
 
 
+def _plugin(row: PluginRow) -> Plugin:
+    return Plugin(row.kind, row.name, row.description, row.options, row.detail, row.version)
+
+
 class PostgresPlugins:
     """Keeps `app.services.ports.Plugins`."""
 
@@ -46,10 +50,11 @@ class PostgresPlugins:
         rows = self._session.scalars(
             select(PluginRow).where(PluginRow.kind == kind).order_by(PluginRow.name)
         )
-        return [
-            Plugin(row.kind, row.name, row.description, row.options, row.detail, row.version)
-            for row in rows
-        ]
+        return [_plugin(row) for row in rows]
+
+    def find(self, kind: str, name: str) -> Plugin | None:
+        row = self._session.get(PluginRow, (kind, name))
+        return None if row is None else _plugin(row)
 
     def beat(self, name: str, kind: str, detail: Json) -> None:
         statement = upsert(HeartbeatRow).values(name=name, kind=kind, detail=detail)

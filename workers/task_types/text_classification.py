@@ -43,7 +43,6 @@ DEFAULTS: Mapping[str, Any] = {
     "learning_rate": 1e-4,
     "head_learning_rate": 1e-3,
     "token_budget": 1024,
-    "dropout": 0.0,
 }
 KNOBS: Mapping[str, Mapping[str, Any]] = {
     "token_budget": {

@@ -14,12 +14,11 @@ from app.domain.estimation import Estimate
 from app.domain.faults import Look
 from app.domain.identity import new_id
 from app.domain.observations import time_text
-from app.domain.performance import PerformanceEvidence, standard_error, watch_accuracy
-from app.domain.policies import Policy
+from app.domain.performance import PerformanceEvidence, watch_accuracy
 from app.domain.slices import Slice, fallen
 from app.domain.training import Lease
-from app.domain.versions import ModelVersion, VersionState
-from app.services import decisions, incidents, windows
+from app.domain.versions import ModelVersion
+from app.services import decisions, incidents, performance, windows
 from app.services.documents import document
 from app.services.policies import read_policy
 from app.services.ports import Actor, Artifacts, Json, UnitOfWork
@@ -87,27 +86,8 @@ def begin(
         if champion is None:
             work.checks.fail(lease, {"detail": "the model has no champion any more"})
             return None
-        accepted = _yardstick(work, policy, champion)
+        accepted = performance.yardstick(work, policy, champion)
         return lease, windows.load(work, artifacts, model, policy, champion, accepted)
-
-
-def _yardstick(
-    work: UnitOfWork, policy: Policy, champion: ModelVersion
-) -> tuple[float, int] | None:
-    """Return the accuracy a champion is held to, and on how many rows it was measured."""
-    held_to = [champion]
-    if policy.performance.yardstick == "best":
-        held_to = [
-            version
-            for version in work.versions.served(champion.model_id)
-            if version.state is not VersionState.QUARANTINED
-        ]
-    scores = [
-        (float(version.accepted["accuracy"]), int(version.accepted["n"]))
-        for version in held_to
-        if version.accepted.get("accuracy") is not None
-    ]
-    return max(scores, key=lambda score: score[0] - standard_error(*score), default=None)
 
 
 def labelled_performance(window: Window) -> PerformanceEvidence | None:

@@ -7,7 +7,10 @@ from typing import Final
 from app.domain.calibration import Calibration
 from app.domain.estimation import Bias, Bounded, Estimate, EstimateState
 from app.domain.models import MaintainedModel
+from app.domain.performance import standard_error
+from app.domain.policies import Policy
 from app.domain.slices import Slice, SliceDrift, SliceFinding
+from app.domain.versions import ModelVersion, VersionState
 from app.services.ports import Json, Page, UnitOfWork
 
 MOST_SHOWN: Final = 200_000
@@ -114,3 +117,20 @@ def of_champion(work: UnitOfWork, model: MaintainedModel) -> Json:
         "report": report.get("id"),
         "as_of": report.get("created_at"),
     }
+
+
+def yardstick(work: UnitOfWork, policy: Policy, champion: ModelVersion) -> tuple[float, int] | None:
+    """Return the accuracy a champion is held to, and on how many rows it was measured."""
+    held_to = [champion]
+    if policy.performance.yardstick == "best":
+        held_to = [
+            version
+            for version in work.versions.served(champion.model_id)
+            if version.state is not VersionState.QUARANTINED
+        ]
+    scores = [
+        (float(version.accepted["accuracy"]), int(version.accepted["n"]))
+        for version in held_to
+        if version.accepted.get("accuracy") is not None
+    ]
+    return max(scores, key=lambda score: score[0] - standard_error(*score), default=None)

@@ -12,6 +12,7 @@ from app.domain.models import MaintainedModel
 from app.domain.policies import Policy
 from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
+from app.services import performance
 from app.services.policies import option_faults, read_policy
 from app.services.ports import Actor, Artifacts, Json, UnitOfWork
 from app.services.snapshots import Snapshot, add_dataset, evenly
@@ -52,11 +53,12 @@ def start(
     run_id = new_id()
     repeated = work.runs.get(wanted.repeat_of, model.id) if wanted.repeat_of else None
     start_from = wanted.start_from or policy.retrain.start_from
-    recipe = policy.retrain.recipe if wanted.recipe is None else wanted.recipe
+    recipe = dict(policy.retrain.recipe if wanted.recipe is None else wanted.recipe)
+    recipe = _with_aim(work, model, policy, champion, recipe)
     asked = RunSpec(
         start_from="base" if champion is None else start_from,
         champion=champion.id if champion else None,
-        recipe=dict(recipe),
+        recipe=recipe,
         through_label=work.observations.horizon(model.id)[1],
         through_dataset=now,
         seed=run_id.int % 2**31 if wanted.seed is None else wanted.seed,
@@ -84,6 +86,25 @@ def start(
         detail={"run": run.id, "reason": reason, "start_from": run.spec.start_from},
     )
     return run
+
+
+def _with_aim(
+    work: UnitOfWork,
+    model: MaintainedModel,
+    policy: Policy,
+    champion: ModelVersion | None,
+    recipe: dict[str, Any],
+) -> dict[str, Any]:
+    """Return the recipe with the accuracy at which a cheap rung suffices: what is held to now.
+
+    It is written down with the run, so that a repetition aims at the same.
+    """
+    plugin = work.plugins.find("task_type", model.task_type)
+    has_rungs = plugin is not None and "sufficient" in plugin.options.get("properties", {})
+    if not has_rungs or champion is None or recipe.get("sufficient") is not None:
+        return recipe
+    held_to = performance.yardstick(work, policy, champion)
+    return recipe if held_to is None else {**recipe, "sufficient": held_to[0]}
 
 
 def known_request(

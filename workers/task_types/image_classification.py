@@ -47,6 +47,7 @@ from workers.training.versions import (
     input_field,
     label_maps,
     read_card,
+    widen,
 )
 
 NAME = "image-classification"
@@ -157,6 +158,12 @@ class ImageLearner:
     def batch_budget(self, recipe: Mapping[str, Any]) -> int:
         """Return the pictures of one batch."""
         return int(recipe["batch_size"])
+
+    def widen(self, labels: Sequence[str]) -> None:
+        """Give the head an output for each of the labels."""
+        widen(self.model, self.labels, labels)
+        self.labels = tuple(labels)
+        self.card = replace(self.card, labels=self.labels)
 
     def save(self, directory: Path) -> None:
         """Write the version."""

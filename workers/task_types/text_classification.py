@@ -21,8 +21,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from workers.task_types import task_types
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import check_artifact
-from workers.training.layers import choose_trainable
+from workers.training.layers import choose_trainable, pooling_of, stack_of
 from workers.training.metrics import OF_CLASSIFIERS
+from workers.training.pooling import add_pooling, shorten, wants_mean
 from workers.training.recipes import recipe_schema
 from workers.training.task_type import Inputs
 from workers.training.versions import (
@@ -34,6 +35,7 @@ from workers.training.versions import (
     input_field,
     label_maps,
     read_card,
+    widen,
 )
 
 NAME = "text-classification"
@@ -86,6 +88,8 @@ class TextLearner:
         self.card = card
         self.labels = card.labels
         self.is_pretrained = card.is_pretrained
+        if (pooling := pooling_of(self.model)) is not None:
+            shorten(pooling)
         self._takes_types = "token_type_ids" in self.tokenizer.model_input_names
 
     def encode(self, inputs: Inputs) -> TokenLists:
@@ -131,6 +135,12 @@ class TextLearner:
         """Return the tokens of one batch."""
         return int(recipe["token_budget"])
 
+    def widen(self, labels: Sequence[str]) -> None:
+        """Give the head an output for each of the labels."""
+        widen(self.model, self.labels, labels)
+        self.labels = tuple(labels)
+        self.card = replace(self.card, labels=self.labels)
+
     def save(self, directory: Path) -> None:
         """Write the version."""
         directory.mkdir(parents=True)
@@ -146,7 +156,7 @@ def token_limit(tokenizer: Any, config: Any) -> int:  # transformers is untyped
 
 
 def soften_missing_pooler(model: Any, missing: Sequence[str]) -> None:
-    """Make a pooler that the base has no weights for pass its input on nearly unchanged."""
+    """Make a pooler that was not trained on what it gets pass it on nearly unchanged."""
     for name in missing:
         if not name.endswith("pooler.dense.weight"):
             continue
@@ -203,6 +213,10 @@ class TextClassification:
             )
         except (OSError, ValueError) as error:
             raise RecipeError(f"base model {base_model!r} cannot be loaded: {error}") from error
+        stack = stack_of(model)
+        if stack is not None and wants_mean(base_model, is_local=is_local):
+            is_pooled = add_pooling(model, model.get_submodule(stack[0]))
+            missing = list(model.state_dict()) if is_pooled else missing
         soften_missing_pooler(model, missing)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token

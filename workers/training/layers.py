@@ -1,11 +1,14 @@
 """Which layers of an architecture learn?"""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from workers.training.device import Device
 from workers.training.errors import RecipeError
+from workers.training.pooling import is_pooling
 
 
 def find_head(model: Any, n_labels: int) -> Any:  # torch is untyped here
@@ -24,8 +27,54 @@ def find_head(model: Any, n_labels: int) -> Any:  # torch is untyped here
     return found[-1]
 
 
-def stack_of(model: Any) -> tuple[str, Any] | None:  # torch is untyped here
-    """Return name and members of the longest list of like blocks: an encoder's layers or stages."""
+def widen_head(model: Any, labels: Sequence[str], wider: Sequence[str]) -> None:
+    """Give the head an output for each of the labels, its rows for the known ones as they are.
+
+    A new class starts with no weight and the least bias of all, so that it is rarely the answer.
+
+    Args:
+        model: a transformers classification model.
+        labels: those of its outputs.
+        wider: all of them and more, in any order.
+    """
+    head = find_head(model, len(labels))
+    place, _, name = next(path for path, part in model.named_modules() if part is head).rpartition(
+        "."
+    )
+    fresh = nn.Linear(
+        head.in_features, len(wider), bias=head.bias is not None, device=head.weight.device
+    )
+    known = {label: row for row, label in enumerate(labels)}
+    rows = [known.get(label) for label in wider]
+    with torch.no_grad():
+        fresh.weight.zero_()
+        for row, before in enumerate(rows):
+            if before is not None:
+                fresh.weight[row] = head.weight[before]
+            if head.bias is not None:
+                fresh.bias[row] = head.bias.min() if before is None else head.bias[before]
+    setattr(model.get_submodule(place), name, fresh)
+
+
+def stack_of(model: Any) -> tuple[str, list[Any]] | None:  # torch is untyped here
+    """Return name and members of the longest list of like blocks: an encoder's layers or stages.
+
+    A last layer that only means tokens is none of them: it has nothing to learn.
+    """
+    found = _longest_list(model)
+    if found is None:
+        return None
+    name, blocks = found
+    return name, list(blocks)[:-1] if is_pooling(blocks[-1]) else list(blocks)
+
+
+def pooling_of(model: Any) -> Any | None:
+    """Return the layer on top of a model's stack that only means tokens; None without."""
+    found = _longest_list(model)
+    return found[1][-1] if found is not None and is_pooling(found[1][-1]) else None
+
+
+def _longest_list(model: Any) -> tuple[str, Any] | None:
     best: tuple[str, Any] | None = None
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList) or not len(module):
@@ -48,11 +97,14 @@ def choose_trainable(model: Any, n_labels: int, n_layers: int | None) -> None:
         parameter.requires_grad = n_layers is None
     for parameter in find_head(model, n_labels).parameters():
         parameter.requires_grad = True
+    pooling = pooling_of(model)
+    for parameter in pooling.parameters() if pooling is not None else ():
+        parameter.requires_grad = False
     stack = stack_of(model)
     if not n_layers or stack is None:
         return
     prefix, blocks = stack
-    for block in list(blocks)[-n_layers:]:
+    for block in blocks[-n_layers:]:
         for parameter in block.parameters():
             parameter.requires_grad = True
     is_above = False

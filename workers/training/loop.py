@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.training import checkpoints, probe
+from workers.training import checkpoints, ladder, probe
 from workers.training.checkpoints import Checkpoint
 from workers.training.data import Rows, batch_plan, class_weights
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, RecipeError
 from workers.training.job import Job
-from workers.training.layers import prepare_attention, set_dropout
+from workers.training.layers import find_head, prepare_attention, set_dropout
 from workers.training.lower import RowStates, lower_layers
 from workers.training.metrics import accuracy, log_loss
 from workers.training.optimiser import (
@@ -49,6 +49,8 @@ class Position:
         best: (accuracy, -log loss) on validation of the best epoch so far; empty without.
         best_epoch: how many epochs that version had seen; 0 is the head alone.
         history: one object of validation figures an epoch.
+        rungs: what each rung climbed so far says of the newest rows.
+        is_enough: the last of them suffices.
     """
 
     step: int = 0
@@ -61,6 +63,8 @@ class Position:
     best: list[float] = field(default_factory=list)
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    rungs: list[dict[str, Any]] = field(default_factory=list)
+    is_enough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,23 @@ class Loop:
         validation: Prepared | None,
         progress: Progress,
         stop: Stop,
+        *,
+        known: Sequence[str] = (),
     ) -> None:
+        """Prepare a run.
+
+        Args:
+            job: what to do.
+            recipe: complete.
+            learner: opened at the start; widened to the job's labels.
+            device: to compute on.
+            train: rows to learn from.
+            validation: rows to choose the best epoch by.
+            progress: where it is told.
+            stop: asked between steps.
+            known: labels that the start's head has learned.
+        """
+        self._is_new = ladder.new_classes(learner.labels, known) if known else None
         self.job, self.recipe, self.learner, self.device = job, recipe, learner, device
         self.train_rows, self.validation = train, validation
         self.progress, self.stop = progress, stop
@@ -170,9 +190,9 @@ class Loop:
         try:
             if not self.position.is_head_ready:
                 self._start_head()
-            if self.lower is not None and not self.train_rows.states.is_full:
+            if self._may_climb_on() and self.lower and not self.train_rows.states.is_full:
                 self._look_at_rows()
-            while self.position.epoch < int(self.recipe["epochs"]):
+            while self._may_climb_on() and self.position.epoch < int(self.recipe["epochs"]):
                 self._train_epoch()
                 if self._is_out_of_patience():
                     break
@@ -188,15 +208,60 @@ class Loop:
             return False
         return self.position.epoch - self.position.best_epoch >= int(patience)
 
+    def _may_climb_on(self) -> bool:
+        """Return whether the layers below the head are to be trained, or trained further."""
+        budget = self.recipe["budget_seconds"]
+        if self.position.is_enough or "top" not in self.recipe["rungs"]:
+            return False
+        return budget is None or self.cpu_seconds() < float(budget)
+
     def _start_head(self) -> None:
         """Set the head as the recipe says, and judge it as epoch 0."""
         wanted = str(self.recipe["head"])
-        if wanted == "probe" or (wanted == "auto" and self.learner.is_pretrained):
+        if wanted in {"auto", "keep"} and self._is_new is not None and self._is_new.any():
+            self._climb_to_centroids(self._is_new)
+        is_pretrained = self.learner.is_pretrained
+        probes = wanted == "probe" or (wanted == "auto" and is_pretrained)
+        if probes and not self.position.is_enough and "probe" in self.recipe["rungs"]:
             self._probe_head()
-        elif int(self.recipe["epochs"]) == 0 and wanted in {"auto", "random"}:
-            raise RecipeError("0 epochs from a random head learn nothing; take head 'probe'")
+        elif not self.position.rungs and wanted != "keep" and not self._trains():
+            raise RecipeError(
+                "nothing is learned above a random head: take head 'probe', or an epoch of rung top"
+            )
         self.position.is_head_ready = True
         self._judge()
+
+    def _trains(self) -> bool:
+        return int(self.recipe["epochs"]) > 0 and "top" in self.recipe["rungs"]
+
+    @property
+    def _newest(self) -> NDArray[np.int64]:
+        """Rows that no version has learned from before."""
+        n = len(self.train_rows.truth)
+        count = n if self.job.n_newest is None else min(n, self.job.n_newest)
+        return np.arange(n - count, n, dtype=np.int64)
+
+    def _climb_to_centroids(self, is_new: NDArray[np.bool_]) -> None:
+        """Give the new classes rows of the head; all other classes stay as they are."""
+        head, rows = find_head(self.learner.model, len(self.learner.labels)), self._newest
+        if head.bias is None or not len(rows):
+            return
+        weight, bias, is_right = ladder.centroid_rows(
+            self._features(rows)[rows],
+            self.train_rows.truth[rows],
+            head.weight.detach().cpu().numpy(),
+            head.bias.detach().cpu().numpy(),
+            is_new,
+        )
+        probe.put_rows(head, weight, bias)
+        if "centroid" in self.recipe["rungs"]:
+            self._reached("centroid", is_right)
+
+    def _reached(self, rung: str, is_right: NDArray[np.float64]) -> None:
+        """Note what a rung's version says of the newest rows, and whether that is enough."""
+        found = ladder.judged(rung, is_right, self.recipe["sufficient"], self.cpu_seconds())
+        self.position.rungs.append(asdict(found))
+        self.position.is_enough = found.is_enough
 
     def _probe_head(self) -> None:
         learner, rows = self.learner, self.train_rows
@@ -204,10 +269,15 @@ class Loop:
         fitted = probe.fit(features, rows.truth, len(learner.labels), seed=self.job.seed)
         probe.put_into(learner.model, fitted)
         self._check_head(fitted, features[:N_CHECKED])
+        self._reached("probe", fitted.is_right[self._newest])
 
     def _look_at_rows(self) -> probe.Features:
         """Return the features of the training rows; frozen layers are done with them after."""
-        n_rows = len(self.train_rows.truth)
+        return self._features(None)
+
+    def _features(self, only: NDArray[np.int64] | None) -> probe.Features:
+        """Return what the head sees of the training rows, or of some with all else 0."""
+        n_rows = len(self.train_rows.truth if only is None else only)
 
         def between(done: int) -> None:
             self.stop.check()
@@ -222,6 +292,7 @@ class Loop:
             lower=self.lower,
             states=self.train_rows.states,
             autocast=self.device.autocast,
+            only=only,
         )
         return features
 

@@ -45,7 +45,7 @@ class LowerLayers:
 
     def __init__(self, model: Any, n_trainable: int) -> None:
         stack = stack_of(model)
-        blocks = list(stack[1]) if stack else []
+        blocks = stack[1] if stack else []
         self._lower = blocks[:-n_trainable] if n_trainable else blocks[:-1]
         self._first = blocks[len(self._lower)]
         self._given: Any = None

@@ -27,15 +27,24 @@ STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 N_FOLDS = 3
 N_SEARCH_ROWS = 4000
 MAX_ITERATIONS = 100
+TOLERANCE = 1e-4
+"""Largest gradient at which a minimum counts as found: a tenth of that changes no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A fitted head: logits = features @ weight.T + bias; weight (k, d), bias (k,)."""
+    """A fitted head: logits = features @ weight.T + bias; weight (k, d), bias (k,).
+
+    Attributes:
+        strength: the regularisation chosen.
+        is_right: of each row, 1 or 0: whether a head fitted without it names its class; NaN where
+            that was not tried. Shape (n,).
+    """
 
     weight: Features
     bias: Features
     strength: float
+    is_right: NDArray[np.float64]
 
     def scores(self, features: Features) -> Features:
         """Return probabilities, shape (n, k)."""
@@ -52,6 +61,7 @@ def infer(
     lower: LowerLayers | None = None,
     states: RowStates | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    only: NDArray[np.int64] | None = None,
 ) -> tuple[Features, Features]:
     """Return (features (n, d), logits (n, k)) in evaluation mode, in the order of the examples.
 
@@ -63,6 +73,7 @@ def infer(
         lower: the frozen layers, to be skipped once `states` is full, which is filled otherwise.
         states: what they say of each row.
         autocast: gives the context of each call: a precision.
+        only: these rows; the others are left at 0.
     """
     model = learner.model
     seen: list[Any] = []
@@ -71,12 +82,14 @@ def infer(
     was_training = model.training
     model.eval()
     n = len(examples.lengths)
+    wanted = np.arange(n, dtype=np.int64) if only is None else only
     features = np.zeros((n, head.in_features), dtype=np.float32)
     logits = np.zeros((n, head.out_features), dtype=np.float32)
     done = 0
     try:
         with torch.inference_mode():
-            for rows in ordered_batches(examples.lengths, budget):
+            for batch in ordered_batches(examples.lengths[wanted], budget):
+                rows = wanted[batch]
                 seen.clear()
                 with autocast():
                     output = forward(model, learner.collate(examples, rows), rows, lower, states)
@@ -125,7 +138,7 @@ def _minimise(
     table = torch.zeros(n_classes, n_features + 1) if start is None else start.clone()
     table.requires_grad_(True)  # torch's own signature
     optimiser = torch.optim.LBFGS(
-        [table], max_iter=MAX_ITERATIONS, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        [table], max_iter=MAX_ITERATIONS, tolerance_grad=TOLERANCE, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Any:
@@ -150,13 +163,17 @@ def _folds(truth: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.in
 
 def choose_strength(
     features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: int
-) -> float:
-    """Return the regularisation of least cross-validated log loss."""
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the regularisation of least cross-validated log loss, and which rows it got right.
+
+    Of those whose turn it was to be judged, 1 or 0; NaN of the others. Shape (n,).
+    """
     draw = np.random.default_rng(seed)
     chosen = draw.permutation(len(truth))[:N_SEARCH_ROWS]
     x, y = torch.from_numpy(features[chosen]), torch.from_numpy(truth[chosen])
     folds = torch.from_numpy(_folds(truth[chosen], draw))
     losses = np.zeros(len(STRENGTHS))
+    is_right = np.full((len(STRENGTHS), len(truth)), np.nan)
     for fold in range(min(N_FOLDS, len(chosen))):
         learn, judge = folds != fold, folds == fold
         if not bool(learn.any()) or not bool(judge.any()):
@@ -168,7 +185,10 @@ def choose_strength(
             losses[position] += float(
                 nn.functional.cross_entropy(logits, y[judge], reduction="sum")
             )
-    return STRENGTHS[int(losses.argmin())]
+            named = (logits.argmax(dim=1) == y[judge]).double().numpy()
+            is_right[position, chosen[judge.numpy()]] = named
+    best = int(losses.argmin())
+    return STRENGTHS[best], is_right[best]
 
 
 def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: int) -> Probe:
@@ -188,22 +208,26 @@ def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: i
     centred = features - mean
     scale = float(np.sqrt(np.square(centred).sum(axis=1).mean())) or 1.0
     scaled = np.ascontiguousarray(centred / scale, dtype=np.float32)
-    strength = choose_strength(scaled, truth, n_classes, seed=seed)
+    strength, is_right = choose_strength(scaled, truth, n_classes, seed=seed)
     table = _minimise(
         torch.from_numpy(scaled), torch.from_numpy(truth), n_classes, strength, None
     ).numpy()
     weight = table[:, :-1] / scale
     bias = table[:, -1] - weight @ mean
-    return Probe(weight.astype(np.float32), bias.astype(np.float32), strength)
+    return Probe(weight.astype(np.float32), bias.astype(np.float32), strength, is_right)
 
 
 def put_into(model: Any, probe: Probe) -> None:
     """Write a probe into the model's head."""
-    head = find_head(model, len(probe.bias))
+    put_rows(find_head(model, len(probe.bias)), probe.weight, probe.bias)
+
+
+def put_rows(head: Any, weight: Features, bias: Features) -> None:
+    """Write the rows of a head."""
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(probe.weight))
+        head.weight.copy_(torch.from_numpy(weight))
         if head.bias is not None:
-            head.bias.copy_(torch.from_numpy(probe.bias))
+            head.bias.copy_(torch.from_numpy(bias))
 
 
 def disagreement(probe: Probe, features: Features, logits: Features) -> float:

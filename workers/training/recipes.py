@@ -8,6 +8,8 @@ import jsonschema
 
 from workers.training.errors import RecipeError
 
+RUNGS = ("centroid", "probe", "top")
+
 COMMON: dict[str, dict[str, Any]] = {
     "epochs": {
         "type": "integer",
@@ -39,6 +41,33 @@ COMMON: dict[str, dict[str, Any]] = {
             "Where the head starts: a linear probe on the features, the start's own head, or "
             "random. auto probes whenever the layers below have learned anything before."
         ),
+    },
+    "rungs": {
+        "type": "array",
+        "items": {"enum": list(RUNGS)},
+        "minItems": 1,
+        "uniqueItems": True,
+        "default": list(RUNGS),
+        "description": (
+            "Which rungs may be climbed: new classes from their centroids, a head fitted to all "
+            "rows, training of the layers below it. The first that suffices is the last."
+        ),
+    },
+    "sufficient": {
+        "type": ["number", "null"],
+        "minimum": 0,
+        "maximum": 1,
+        "default": None,
+        "description": (
+            "Accuracy on the newest rows, one standard error taken off, at which no further rung "
+            "is climbed; null is what the champion is held to, 1 climbs them all."
+        ),
+    },
+    "budget_seconds": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "default": None,
+        "description": "CPU time after which no further rung or epoch is begun.",
     },
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.01},
     "warmup_share": {

@@ -92,12 +92,14 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
     """Let the loop train a version, by batches and gradients."""
     job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
     chosen = _device_of(job, recipe, checkpoint)
-    learner = _opened(job, task_type)
+    learner, known = _opened(job, task_type)
     train = Prepared.of(learner, order.data.train)
     validation = None
     if order.data.validation is not None:
         validation = Prepared.of(learner, order.data.validation)
-    loop = Loop(job, recipe, learner, chosen, train, validation, order.progress, order.stop)
+    loop = Loop(
+        job, recipe, learner, chosen, train, validation, order.progress, order.stop, known=known
+    )
     if checkpoint is not None:
         loop.resume(checkpoint)
     loop.train()
@@ -106,8 +108,10 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
     return Trained(learner.save, loop.position.step, loop.total_steps, figures)
 
 
-def _opened(job: Job, task_type: BringsLearner) -> Learner:
-    """Return the version to train from, opened.
+def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
+    """Return the version to train from, opened, and the labels that its head has learned.
+
+    A champion of fewer labels is widened to the job's.
 
     Raises:
         RecipeError: the start does not fit the job's labels.
@@ -116,8 +120,11 @@ def _opened(job: Job, task_type: BringsLearner) -> Learner:
     if not job.start_is_base:
         check_artifact(directory)
     learner = task_type.open(directory)
+    known = () if job.start_is_base else tuple(learner.labels)
+    if known and set(known) < set(job.labels):
+        learner.widen(job.labels)
     check_start(learner.labels, job)
-    return learner
+    return learner, known
 
 
 def _figures(loop: Loop) -> dict[str, Any]:
@@ -128,6 +135,7 @@ def _figures(loop: Loop) -> dict[str, Any]:
     return {
         "metrics": metrics,
         "history": position.history,
+        "rungs": position.rungs,
         "n_train": len(loop.train_rows.truth),
         "n_validation": 0 if loop.validation is None else len(loop.validation.truth),
         "epochs": position.epoch,

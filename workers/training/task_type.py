@@ -71,6 +71,10 @@ class Learner(Protocol):
         """Return the largest total cost of one batch, in the unit of `Examples.lengths`."""
         ...
 
+    def widen(self, labels: Sequence[str]) -> None:
+        """Tell more classes apart: these labels, all of the present ones among them."""
+        ...
+
     def save(self, directory: Path) -> None:
         """Write the version: a plain transformers directory, safetensors only."""
         ...

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from workers.training.files import check_artifact, read_json, write_json
+from workers.training.layers import widen_head
 from workers.training.probe import infer, softmax
 from workers.training.task_type import Inputs, Learner
 
@@ -109,6 +110,15 @@ def label_maps(labels: Sequence[str]) -> dict[str, Any]:
         "id2label": dict(enumerate(labels)),
         "label2id": {label: k for k, label in enumerate(labels)},
     }
+
+
+def widen(model: Any, labels: Sequence[str], wider: Sequence[str]) -> None:
+    """Have a classification model tell more classes apart: its head, and its config."""
+    widen_head(model, labels, wider)
+    for name, value in label_maps(wider).items():
+        if name != "num_labels":  # follows from the names
+            setattr(model.config, name, value)
+    model.num_labels = len(wider)
 
 
 @dataclass(frozen=True, slots=True)

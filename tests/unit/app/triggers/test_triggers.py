@@ -26,8 +26,8 @@ def fires(name, situation, **options):
     return triggers.get(name).read(situation, Policy(), options).fired
 
 
-def test_the_five_triggers_are_there_with_options_that_are_a_schema():
-    assert triggers.names() == ["drift", "manual", "performance", "schedule", "volume"]
+def test_the_triggers_are_there_with_options_that_are_a_schema():
+    assert triggers.names() == ["drift", "growth", "manual", "performance", "schedule", "volume"]
     for name in triggers.names():
         trigger = triggers.get(name)
         Draft202012Validator.check_schema(dict(trigger.options))
@@ -37,6 +37,12 @@ def test_the_five_triggers_are_there_with_options_that_are_a_schema():
 @pytest.mark.parametrize(("needed", "expected"), [(99, True), (100, True), (101, False)])
 def test_volume_fires_from_so_many_new_labels_on(needed, expected):
     assert fires("volume", SITUATION, n_labels=needed) is expected
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(49, True), (50, True), (51, False), (0, False)])
+def test_growth_fires_at_a_multiple_of_the_rows_learned_from(rows, expected):
+    assert fires("growth", replace(SITUATION, n_training_rows=rows)) is expected
+    assert fires("growth", replace(SITUATION, n_training_rows=2 * rows), share=1.0) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""How far must a run climb? To the cheapest version that answers the newest rows well enough.
+
+The rungs, cheapest first: `centroid` gives each new class a row of the head from the mean of its
+features and leaves all else as it is; `probe` fits the whole head to the features of all rows;
+`top` trains the upper layers. Each is judged on the newest rows, none of which it learned from:
+left out of their own centroid, or out of the fit by cross-validation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from app.domain.performance import standard_error
+from workers.training.probe import Features
+
+PULL = 0.01
+"""How strongly the scale of new rows is drawn to that of the old ones, per unit of its log squared;
+matters only where a handful of rows leave it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a rung's version says of the newest rows.
+
+    Attributes:
+        name: of the rung.
+        accuracy: on the newest rows; None where none could be judged.
+        n: how many were.
+        cpu_seconds: of the run, once it stood here.
+        is_enough: no further rung is needed.
+    """
+
+    name: str
+    accuracy: float | None
+    n: int
+    cpu_seconds: float
+    is_enough: bool
+
+
+def judged(
+    name: str, is_right: NDArray[np.float64], sufficient: float | None, cpu_seconds: float
+) -> Judged:
+    """Judge a rung by the newest rows.
+
+    Args:
+        name: of the rung.
+        is_right: of each newest row 1 or 0, NaN where it was not judged, shape (n,).
+        sufficient: the accuracy to reach; None is never reached.
+        cpu_seconds: of the run so far.
+    """
+    known = is_right[~np.isnan(is_right)]
+    if not len(known):
+        return Judged(name, None, 0, cpu_seconds, is_enough=False)
+    accuracy = float(known.mean())
+    lower = accuracy - standard_error(accuracy, len(known))
+    is_enough = sufficient is not None and lower >= sufficient
+    return Judged(name, accuracy, len(known), cpu_seconds, is_enough)
+
+
+def centroid_rows(
+    features: Features,
+    truth: NDArray[np.int64],
+    weight: Features,
+    bias: Features,
+    is_new: NDArray[np.bool_],
+) -> tuple[Features, Features, NDArray[np.float64]]:
+    """Return a head with rows for new classes from their centroids, and which rows it gets right.
+
+    A new class's logit is s (x - m) (c - m) - s |c - m|^2 / 2 + t with its centroid c and the mean
+    m of all features: nearest centroid, but on the scale of the rows that are there. s and t are
+    those of least log loss over the rows, each left out of its own centroid.
+
+    Args:
+        features: what the head sees of the newest rows, shape (n, d).
+        truth: class indices, shape (n,).
+        weight: of the head, shape (k, d); rows of new classes are replaced.
+        bias: shape (k,).
+        is_new: which classes are new, shape (k,); one without rows stays as it is.
+
+    Returns:
+        weight, bias, and of each row 1 or 0; NaN for the only row of a new class.
+    """
+    counts = np.bincount(truth, minlength=len(bias))
+    fresh = np.flatnonzero(is_new & (counts > 0))
+    if not len(fresh):
+        return weight, bias, _named(features @ weight.T + bias, truth)
+    centre = features.mean(axis=0)
+    x = (features - centre).astype(np.float64)
+    totals = np.stack([x[truth == k].sum(axis=0) for k in fresh])
+    near = _closeness(x, totals / counts[fresh, None])
+    for column, k in enumerate(fresh.tolist()):
+        rows = np.flatnonzero(truth == k)
+        if counts[k] > 1:
+            own = (totals[column] - x[rows]) / (counts[k] - 1)
+            near[rows, column] = (x[rows] * own).sum(axis=1) - np.square(own).sum(axis=1) / 2
+    old = np.flatnonzero(~is_new)
+    logits = features @ weight.T + bias
+    logits[:, is_new] = -np.inf
+    norms = np.linalg.norm(weight[old] - weight[old].mean(axis=0), axis=1).mean() if len(old) else 1
+    start = float(norms / max(1e-12, np.linalg.norm(totals / counts[fresh, None], axis=1).mean()))
+    scale, shift = _fitted_scale(logits[:, old], near, _places(truth, old, fresh), max(start, 1e-6))
+    centroids = totals / counts[fresh, None]
+    weight, bias = weight.copy(), bias.copy()
+    weight[fresh] = scale * centroids
+    bias[fresh] = shift - scale * (np.square(centroids).sum(axis=1) / 2 + centroids @ centre)
+    logits[:, fresh] = scale * near + shift
+    is_right = _named(logits, truth)
+    is_right[is_new[truth] & (counts[truth] < 2)] = np.nan
+    return weight.astype(np.float32), bias.astype(np.float32), is_right
+
+
+def _closeness(x: NDArray[np.float64], centroids: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how near each row is to each centroid: half of |x|^2 - |x - c|^2, shape (n, m)."""
+    return np.asarray(x @ centroids.T - np.square(centroids).sum(axis=1) / 2)
+
+
+def _named(logits: NDArray[Any], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(logits.argmax(axis=1) == truth, dtype=np.float64)
+
+
+def _places(
+    truth: NDArray[np.int64], old: NDArray[np.int64], fresh: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return where each true class stands among the old ones followed by the fresh ones."""
+    place = {int(k): position for position, k in enumerate([*old.tolist(), *fresh.tolist()])}
+    return np.asarray([place[int(k)] for k in truth], dtype=np.int64)
+
+
+def _fitted_scale(
+    known: NDArray[Any], near: NDArray[np.float64], truth: NDArray[np.int64], start: float
+) -> tuple[float, float]:
+    """Return the scale and shift of least log loss."""
+    left, right = torch.from_numpy(np.asarray(known, dtype=np.float64)), torch.from_numpy(near)
+    target = torch.from_numpy(truth)
+    knobs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([knobs], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Any:
+        optimiser.zero_grad()
+        fresh = start * knobs[0].exp() * right + knobs[1]
+        loss = nn.functional.cross_entropy(torch.cat([left, fresh], dim=1), target)
+        loss = loss + PULL * knobs[0].square()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    scale, shift = knobs.detach().tolist()
+    return start * float(np.exp(scale)), float(shift)
+
+
+def new_classes(labels: Sequence[str], known: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which labels the start's head has never learned, shape (k,)."""
+    before = set(known)
+    return np.asarray([label not in before for label in labels], dtype=bool)

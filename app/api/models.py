@@ -9,6 +9,7 @@ from app.api.context import Operator, Paged, Reader, Work, answer, listing, now
 from app.api.schemas import (
     Document,
     FieldBody,
+    LabelSetBody,
     Listing,
     ModelAnswer,
     NewModelBody,
@@ -149,6 +150,14 @@ def list_policies(name: str, actor: Reader, work: Work) -> JSONResponse:
         model = work.models.get(name, actor.project_id)
         versions = work.models.policy_versions(model.id)
     return answer({"items": versions, "next_cursor": None})
+
+
+@router.post("/models/{name}/label-set", response_model=ModelAnswer)
+def add_labels(name: str, body: LabelSetBody, actor: Operator, work: Work) -> JSONResponse:
+    """Let the model know more labels; the next run learns them, and none is taken away."""
+    model = models.add_labels(work, actor, name, body.add, reason=body.reason)
+    with work:
+        return answer(shown(work, model))
 
 
 @router.post("/models/{name}/pause", response_model=ModelAnswer)

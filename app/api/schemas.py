@@ -150,6 +150,13 @@ class NewModelBody(Body):
     policy: dict[str, Any] = {}
 
 
+class LabelSetBody(Body):
+    """Labels that a model is to know too."""
+
+    add: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    reason: Reason = "not stated"
+
+
 class ReasonBody(Body):
     """Why."""
 

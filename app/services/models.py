@@ -165,6 +165,38 @@ def change_policy(
     return version, document
 
 
+def add_labels(
+    work: UnitOfWork, actor: Actor, name: str, added: Sequence[str], *, reason: str
+) -> MaintainedModel:
+    """Let a model know more labels; those it has already change nothing.
+
+    The champion goes on with those it knows, and each row of a new one counts as its error; the
+    next run learns them. No label is ever taken away: rows, scores and versions name them.
+
+    Raises:
+        NotFound: no such model.
+        Invalid: an empty label.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        work.models.lock(model.id)
+        model = work.models.by_id(model.id)
+        fresh = [label for label in dict.fromkeys(added) if label not in set(model.labels)]
+        if "" in fresh:
+            raise Invalid("the labels are not valid", [Fault("/add", "holds an empty label")])
+        if fresh:
+            work.models.set_labels(model.id, [*model.labels, *fresh])
+            work.events.record(
+                "model.labels_added",
+                actor=actor.name,
+                subject=model.name,
+                project_id=model.project_id,
+                model_id=model.id,
+                detail={"added": fresh, "reason": reason},
+            )
+        return work.models.by_id(model.id)
+
+
 def set_paused(
     work: UnitOfWork, actor: Actor, name: str, is_paused: bool, *, reason: str
 ) -> MaintainedModel:

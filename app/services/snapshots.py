@@ -61,6 +61,7 @@ def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapsho
         if run.snapshot is None:
             snapshot = take_snapshot(work, artifacts, run)
             parts: Json = {
+                "labels": list(work.models.by_id(run.model_id).labels),
                 "n_forgotten": snapshot.n_forgotten,
                 "n_newest": snapshot.n_newest,
             }

@@ -8,7 +8,7 @@ class Model(Feeding, Steering):
     """A handle on one model: `Upkeep().model("fraud")`; making one asks the service nothing.
 
     Feeding: `log`, `labels`, `upload`, `import_version`.
-    Steering: `check`, `retrain`, `cancel`, `promote`, `rollback`, `pause`, `resume`,
+    Steering: `check`, `retrain`, `cancel`, `promote`, `rollback`, `pause`, `resume`, `add_labels`,
     `change_policy`, and the waits `wait_for_check`, `wait_for_run`, `wait_until_settled`.
     Reading: `document`, `champion`, `versions`, `runs`, `decisions`, `reports`, `performance`, ...
     """

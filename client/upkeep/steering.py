@@ -1,6 +1,6 @@
 """How is a model told to do something, and how is the end of it waited for?"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 from uuid import uuid4
 
@@ -274,6 +274,22 @@ class Steering(Reading):
             is_repeatable=True,
         )
         return cast("ReferenceDocument", answer.json())
+
+    def add_labels(self, labels: Sequence[str], reason: str = "not stated") -> ModelDocument:
+        """Let the model know more labels; the next run learns them.
+
+        Args:
+            labels: those it knows already change nothing.
+            reason: why; kept in the audit log.
+
+        Raises:
+            Invalid: a label is empty.
+        """
+        body = {"add": list(labels), "reason": reason}
+        return cast(
+            "ModelDocument",
+            self.transport.post(self.path("label-set"), body, is_repeatable=True),
+        )
 
     def pause(self, reason: str = "not stated") -> ModelDocument:
         """Stop deciding and training by itself; observations are still taken in."""

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from workers.training.trainer import BringsTrainer
 
 scan(workers.task_types)
 LABELS = ("cold", "warm")
+WIDER = ("cold", "mild", "warm")
 WORDS = ["snow", "ice", "frost", "sun", "heat", "fire", "the", "a", "is", "it", "so", "very"]
 
 
@@ -81,11 +82,11 @@ def encoded(pixels: np.ndarray) -> str:
 
 def text_inputs(labels: list[str]) -> list[dict[str, Any]]:
     draw = np.random.default_rng(0)
-    halves = {"cold": WORDS[:3], "warm": WORDS[3:6]}
+    halves = {"cold": WORDS[:3], "warm": WORDS[3:6], "mild": WORDS[10:]}
     return [
         {
             "text": " ".join(
-                [*draw.choice(WORDS[6:], draw.integers(1, 9)), *draw.choice(halves[k], 2)]
+                [*draw.choice(WORDS[6:10], draw.integers(1, 9)), *draw.choice(halves[k], 2)]
             )
         }
         for k in labels
@@ -94,14 +95,14 @@ def text_inputs(labels: list[str]) -> list[dict[str, Any]]:
 
 def image_inputs(labels: list[str]) -> list[dict[str, Any]]:
     draw = np.random.default_rng(0)
-    level = {"cold": 40, "warm": 200}
+    level = {"cold": 20, "mild": 110, "warm": 200}
     return [
         {"image": encoded((level[k] + draw.integers(0, 50, (9, 13, 3))).astype(np.uint8))}
         for k in labels
     ]
 
 
-CLIMATES = {"cold": ["tundra", "alpine"], "warm": ["desert", "steppe"]}
+CLIMATES = {"cold": ["tundra", "alpine"], "warm": ["desert", "steppe"], "mild": ["maritime"]}
 COLUMNS = [
     {"name": "degrees", "type": "number"},
     {"name": "climate", "type": "category"},
@@ -118,7 +119,7 @@ def table_base(directory: Path) -> Path:
 
 def table_inputs(labels: list[str]) -> list[dict[str, Any]]:
     draw = np.random.default_rng(0)
-    mean = {"cold": -5.0, "warm": 20.0}
+    mean = {"cold": -5.0, "mild": 8.0, "warm": 20.0}
     rows = []
     for label in labels:
         row = {
@@ -173,6 +174,7 @@ class Case:
         recipe: of a short run; `broken` are those of a run that is stopped again and again, and
             `further` those of runs that start from a version and take no step.
         draws: whether an untrained version holds anything random.
+        widened: recipes of runs that start from a version of fewer labels.
     """
 
     base: Any
@@ -187,6 +189,11 @@ class Case:
         {"head": "keep", "epochs": 0},
     )
     draws: bool = True
+    widened: tuple[dict[str, Any], ...] = (
+        {"head": "keep", "epochs": 0},
+        {"rungs": ["centroid"]},
+        {"rungs": ["probe"]},
+    )
 
 
 DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
@@ -226,6 +233,7 @@ CASES: Mapping[str, Case] = {
         ),
         further=({"trees": "continue", "rounds": 0},),
         draws=False,
+        widened=({"rounds": 30},),
     ),
 }
 
@@ -245,13 +253,20 @@ def task_type(name: str) -> TaskType:
     return task_types.get(name)
 
 
-def rows(case: Case, n: int = 24) -> Rows:
-    labels = [LABELS[k % 2] for k in range(n)]
+def rows(case: Case, n: int = 24, known: Sequence[str] = LABELS) -> Rows:
+    labels = [known[k % len(known)] for k in range(n)]
     return Rows([str(k) for k in range(n)], case.inputs(labels), labels)
 
 
-def order(name: str, case: Case, directory: Path, start: Path | None = None, **recipe: Any) -> Job:
-    given = rows(case)
+def order(
+    name: str,
+    case: Case,
+    directory: Path,
+    start: Path | None = None,
+    labels: Sequence[str] = LABELS,
+    **recipe: Any,
+) -> Job:
+    given = rows(case, 12 * len(labels), labels)
     directory.mkdir()
     base = start or case.base(directory / "base")
     path = directory / "rows.parquet"
@@ -262,7 +277,7 @@ def order(name: str, case: Case, directory: Path, start: Path | None = None, **r
         "task_type": name,
         "start": str(base),
         "start_is_base": start is None,
-        "labels": LABELS,
+        "labels": labels,
         "train": str(path),
         "validation": str(path),
         "recipe": {**case.recipe, **recipe},
@@ -275,9 +290,14 @@ def order(name: str, case: Case, directory: Path, start: Path | None = None, **r
 
 
 def train(
-    name: str, case: Case, directory: Path, start: Path | None = None, **recipe: Any
+    name: str,
+    case: Case,
+    directory: Path,
+    start: Path | None = None,
+    labels: Sequence[str] = LABELS,
+    **recipe: Any,
 ) -> tuple[Path, dict[str, Any]]:
-    job = order(name, case, directory, start, **recipe)
+    job = order(name, case, directory, start, labels, **recipe)
     execute(job, task_types.get(name), Progress(None), Stop())
     return job.output, json.loads((directory / "result.json").read_text())
 
@@ -371,6 +391,21 @@ def test_a_start_with_other_labels_is_refused(name: str, case: Case, tmp_path: P
     task_type.create(str(case.base(tmp_path / "base")), ["x", "y", "z"], tmp_path / "v", seed=0)
     with pytest.raises(RecipeError, match="start from the base"):
         train(name, case, tmp_path / "job", start=tmp_path / "v")
+
+
+def test_a_version_of_fewer_labels_learns_new_ones(
+    name: str, case: Case, task_type: TaskType, tmp_path: Path
+) -> None:
+    start, _ = train(name, case, tmp_path / "start")
+    for place, recipe in enumerate(({}, *case.widened)):
+        output, result = train(name, case, tmp_path / str(place), start, WIDER, **recipe)
+        classifier = task_type.load(output)
+        given = rows(case, 36, WIDER)
+        scores = classifier.scores(given.inputs)
+        assert classifier.labels == WIDER
+        assert np.isfinite(scores).all()
+        assert (scores.argmax(axis=1) == given.indices(WIDER))[1::3].mean() > 0.5
+        assert result["metrics"]["by_class"]["mild"]["n"] == 12
 
 
 def test_creating_twice_with_a_seed_gives_the_same_bits(

@@ -17,13 +17,24 @@ def unique(prefix: str) -> str:
 
 
 def picture(generator: np.random.Generator, label: str, *, inverted: bool = False) -> str:
-    """Return an 8 x 8 PNG (base64): bright stripes on dark, across or down; or dark on bright."""
+    """Return an 8 x 8 PNG (base64): bright stripes on dark, across or down, or a bright middle."""
     pixels = generator.integers(0, 60, (8, 8), dtype=np.uint8)
-    lines = pixels if label == "across" else pixels.T
-    lines[generator.integers(0, 2) :: 2] += 150
+    if label == "framed":
+        pixels[1:-1, 1:-1] += 150
+    else:
+        lines = pixels if label == "across" else pixels.T
+        lines[generator.integers(0, 2) :: 2] += 150
     sink = io.BytesIO()
     Image.fromarray(255 - pixels if inverted else pixels).save(sink, format="PNG")
     return base64.b64encode(sink.getvalue()).decode()
+
+
+def framed(n: int, seed: int) -> list[dict[str, Any]]:
+    """Return n pictures of a kind that is neither across nor down."""
+    generator = np.random.default_rng(seed)
+    return [
+        {"inputs": {"image": picture(generator, "framed")}, "label": "framed"} for _ in range(n)
+    ]
 
 
 def pictures(n: int, seed: int, *, swapped: bool = False) -> list[dict[str, Any]]:

@@ -163,7 +163,7 @@ def _job(
         "task_type": model.task_type,
         "start": start,
         "start_is_base": not from_champion,
-        "labels": list(model.labels),
+        "labels": list((run.snapshot or {}).get("labels", model.labels)),
         "train": str(job_dir / "train.parquet"),
         "validation": None,
         "recipe": dict(run.spec.recipe),

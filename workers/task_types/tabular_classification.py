@@ -228,6 +228,8 @@ class TabularClassification:
     def train(self, order: Order) -> Trained:
         """Grow trees as the order says."""
         start = self.load(start_directory(order.job, self.create)).version
+        if set(start.labels) < set(order.job.labels):
+            start = start.widened(order.job.labels)
         check_start(start.labels, order.job)
         trained: Trained = _loaded(BOOSTING).Boosting(order, start).train()
         return trained

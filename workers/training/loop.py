@@ -226,7 +226,7 @@ class Loop:
             self._probe_head()
         elif not self.position.rungs and wanted != "keep" and not self._trains():
             raise RecipeError(
-                "nothing is learned above a random head: take head 'probe', or an epoch of rung top"
+                "this recipe learns nothing here: allow the rung 'probe', or an epoch of 'top'"
             )
         self.position.is_head_ready = True
         self._judge()

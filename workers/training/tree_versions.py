@@ -5,7 +5,7 @@ classes, upkeep.json what the service knows of the version. This module does not
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +52,10 @@ class TreesVersion:
             raise RecipeError(f"{directory.name!r} is no version of trees: {error}") from error
         fields = contract_fields(card.get("input_contract"))
         return cls(labels, columns, text, fields)
+
+    def widened(self, labels: Sequence[str]) -> "TreesVersion":
+        """Return an untrained version of these labels: trees grown for fewer cannot grow on."""
+        return replace(self, labels=tuple(labels), text="")
 
     def write(self, directory: Path) -> None:
         """Write the version."""

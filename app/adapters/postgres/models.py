@@ -245,6 +245,9 @@ class PostgresModels:
     def set_paused(self, model_id: UUID, is_paused: bool) -> None:
         self._set(model_id, is_paused=is_paused)
 
+    def set_labels(self, model_id: UUID, labels: Sequence[str]) -> None:
+        self._set(model_id, labels=list(labels))
+
     def set_baseline(self, model_id: UUID, value: float) -> None:
         self._session.execute(
             update(ModelRow)

@@ -1,0 +1,97 @@
+"""How far a run climbs, and what a class gets that the head has never known."""
+
+import numpy as np
+import pytest
+
+from workers.training import ladder
+
+K, WIDTH = 6, 12
+
+
+def rows(n: int, classes: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    centres = np.random.default_rng(9).normal(size=(K, WIDTH)) * 2
+    draw = np.random.default_rng(seed)
+    truth = draw.choice(classes, n)
+    return (centres[truth] + draw.normal(size=(n, WIDTH))).astype(np.float32), truth
+
+
+def known_head(scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    centres = np.random.default_rng(9).normal(size=(K, WIDTH)) * 2
+    weight = scale * centres
+    bias = -scale * np.square(centres).sum(axis=1) / 2
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0])
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_a_new_class_is_found_and_the_old_ones_stay(scale: float, shift: float) -> None:
+    is_new = np.arange(K) >= 4
+    weight, bias = known_head(scale)
+    weight[4:], bias[4:] = 0, -100
+    bias[:4] += shift
+    features, truth = rows(300, [0, 1, 2, 4, 5])
+    wider, biases, is_right = ladder.centroid_rows(features, truth, weight, bias, is_new)
+    assert (wider[:4] == weight[:4]).all()
+    assert (biases[:4] == bias[:4]).all()
+    fresh, answers = rows(600, list(range(K)), seed=1)
+    right = (fresh @ wider.T + biases).argmax(axis=1) == answers
+    assert right[answers >= 4].mean() > 0.95
+    assert right[answers < 4].mean() > 0.95
+    assert abs(is_right.mean() - right.mean()) < 0.05
+
+
+def test_a_row_is_judged_without_itself() -> None:
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(40, 400)).astype(np.float32)  # noise: only a row itself is near
+    truth = np.arange(40) % 4
+    weight, bias = np.zeros((4, 400), np.float32), np.zeros(4, np.float32)
+    *_, is_right = ladder.centroid_rows(features, truth, weight, bias, np.ones(4, dtype=bool))
+    assert is_right.mean() < 0.5
+
+
+def test_the_only_row_of_a_class_gives_its_centroid_and_is_not_judged() -> None:
+    features, truth = rows(50, [0, 1, 2])
+    own, _ = rows(1, [5])
+    features, truth = np.vstack([features, own]), np.append(truth, 5)
+    weight, bias = known_head()
+    weight[5], bias[5] = 0, -100
+    is_new = np.arange(K) == 5
+    wider, biases, is_right = ladder.centroid_rows(features, truth, weight, bias, is_new)
+    assert np.isnan(is_right).tolist() == [False] * 50 + [True]
+    assert (own @ wider.T + biases).argmax() == 5
+
+
+def test_a_new_class_without_rows_stays_as_it_was() -> None:
+    features, truth = rows(50, [0, 1])
+    weight, bias = known_head()
+    bias[4:] = -1e4
+    wider, biases, is_right = ladder.centroid_rows(features, truth, weight, bias, np.arange(K) >= 4)
+    assert (wider == weight).all()
+    assert (biases == bias).all()
+    assert is_right.mean() > 0.9
+
+
+def test_all_classes_may_be_new() -> None:
+    features, truth = rows(200, list(range(K)))
+    nothing = np.zeros((K, WIDTH), np.float32), np.zeros(K, np.float32)
+    wider, biases, _ = ladder.centroid_rows(features, truth, *nothing, np.ones(K, dtype=bool))
+    fresh, answers = rows(200, list(range(K)), seed=1)
+    assert ((fresh @ wider.T + biases).argmax(axis=1) == answers).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("n_right", "sufficient", "expected"),
+    [(95, 0.9, True), (91, 0.9, False), (100, 1.0, False), (95, None, False)],
+)
+def test_a_rung_is_enough_when_it_surely_reaches_what_was_asked(
+    n_right: int, sufficient: float | None, expected: bool
+) -> None:
+    is_right = np.append(np.arange(100) < n_right, np.nan)
+    found = ladder.judged("probe", is_right, sufficient, 1.0)
+    assert (found.n, found.accuracy) == (100, n_right / 100)
+    assert found.is_enough is expected
+
+
+def test_a_rung_that_nobody_could_judge_is_not_enough() -> None:
+    found = ladder.judged("centroid", np.full(3, np.nan), 0.0, 1.0)
+    assert (found.accuracy, found.n, found.is_enough) == (None, 0, False)

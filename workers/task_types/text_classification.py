@@ -45,6 +45,7 @@ DEFAULTS: Mapping[str, Any] = {
     "learning_rate": 1e-4,
     "head_learning_rate": 1e-3,
     "token_budget": 1024,
+    "start_share": 0.5,
 }
 KNOBS: Mapping[str, Mapping[str, Any]] = {
     "token_budget": {

@@ -22,6 +22,7 @@ from workers.training.lower import RowStates, lower_layers
 from workers.training.metrics import accuracy, log_loss
 from workers.training.optimiser import (
     adamw,
+    averaged,
     learned,
     moments,
     put_learned,
@@ -118,6 +119,7 @@ class Loop:
         self.progress, self.stop = progress, stop
         self.position = Position()
         self.best_weights: dict[str, Any] = {}
+        self.start_weights: dict[str, Any] = {}
         self.budget = learner.batch_budget(recipe)
         learner.choose_trainable(recipe)
         set_dropout(learner.model, recipe["dropout"])
@@ -159,6 +161,8 @@ class Loop:
         tensors = {"model": learned(model), "optimiser": moments(self.optimiser, model)}
         if self.best_weights:
             tensors["best"] = self.best_weights
+        if self.start_weights:
+            tensors["start"] = self.start_weights
         state = {"position": asdict(self.position), "device": asdict(self.device)}
         checkpoints.write(self.job.directory, self.position.step, tensors, state)
         self._saved_step = self.position.step
@@ -171,6 +175,7 @@ class Loop:
         put_learned(self.learner.model, checkpoint.tensors["model"])
         put_moments(self.optimiser, self.learner.model, checkpoint.tensors.get("optimiser", {}))
         self.best_weights = checkpoint.tensors.get("best", {})
+        self.start_weights = checkpoint.tensors.get("start", {})
         self.stop.spent_before_seconds = self.position.seconds
         self._cpu_before = self.position.cpu_seconds
 
@@ -201,6 +206,10 @@ class Loop:
             raise
         if self.best_weights:
             put_learned(self.learner.model, self.best_weights)
+        if self.start_weights and self.position.step:
+            share = float(self.recipe["start_share"])
+            end = learned(self.learner.model)
+            put_learned(self.learner.model, averaged(self.start_weights, end, share))
 
     def _is_out_of_patience(self) -> bool:
         patience = self.recipe["patience"]
@@ -229,6 +238,8 @@ class Loop:
                 "this recipe learns nothing here: allow the rung 'probe', or an epoch of 'top'"
             )
         self.position.is_head_ready = True
+        if self.recipe["start_share"] and wanted != "random" and is_pretrained:
+            self.start_weights = learned(self.learner.model)
         self._judge()
 
     def _trains(self) -> bool:

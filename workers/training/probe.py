@@ -25,6 +25,8 @@ INFERENCE_BUDGET = {"tokens": 4096, "rows": 64}
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 """Weight decay tried, per row, on features scaled to unit mean square norm; strongest first."""
 N_FOLDS = 3
+N_FOR_ALL_FOLDS = 1000
+"""With so many rows to search by, one fold tells as much as is needed."""
 N_SEARCH_ROWS = 4000
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-4
@@ -174,7 +176,8 @@ def choose_strength(
     folds = torch.from_numpy(_folds(truth[chosen], draw))
     losses = np.zeros(len(STRENGTHS))
     is_right = np.full((len(STRENGTHS), len(truth)), np.nan)
-    for fold in range(min(N_FOLDS, len(chosen))):
+    n_judging = 1 if len(chosen) >= N_FOR_ALL_FOLDS else min(N_FOLDS, len(chosen))
+    for fold in range(n_judging):
         learn, judge = folds != fold, folds == fold
         if not bool(learn.any()) or not bool(judge.any()):
             continue

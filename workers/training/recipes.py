@@ -69,6 +69,16 @@ COMMON: dict[str, dict[str, Any]] = {
         "default": None,
         "description": "CPU time after which no further rung or epoch is begun.",
     },
+    "start_share": {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "default": 0.0,
+        "description": (
+            "Share of the start, with its fitted head, in the weights of the version; the rest is "
+            "what training made of them."
+        ),
+    },
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.01},
     "warmup_share": {
         "type": "number",

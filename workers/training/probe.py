@@ -163,19 +163,32 @@ def _folds(truth: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.in
     return folds
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search for the regularisation found.
+
+    Attributes:
+        strength: of least cross-validated log loss.
+        is_right: of each row that was judged, 1 or 0 at that strength; NaN of the others.
+        table: what the last fold's rows gave at that strength, (k, d + 1); a start for all rows.
+    """
+
+    strength: float
+    is_right: NDArray[np.float64]
+    table: Any
+
+
 def choose_strength(
     features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: int
-) -> tuple[float, NDArray[np.float64]]:
-    """Return the regularisation of least cross-validated log loss, and which rows it got right.
-
-    Of those whose turn it was to be judged, 1 or 0; NaN of the others. Shape (n,).
-    """
+) -> Search:
+    """Search for the regularisation by cross-validation."""
     draw = np.random.default_rng(seed)
     chosen = draw.permutation(len(truth))[:N_SEARCH_ROWS]
     x, y = torch.from_numpy(features[chosen]), torch.from_numpy(truth[chosen])
     folds = torch.from_numpy(_folds(truth[chosen], draw))
     losses = np.zeros(len(STRENGTHS))
     is_right = np.full((len(STRENGTHS), len(truth)), np.nan)
+    tables: list[Any] = [None] * len(STRENGTHS)
     n_judging = 1 if len(chosen) >= N_FOR_ALL_FOLDS else min(N_FOLDS, len(chosen))
     for fold in range(n_judging):
         learn, judge = folds != fold, folds == fold
@@ -183,7 +196,7 @@ def choose_strength(
             continue
         table = None
         for position, strength in enumerate(STRENGTHS):
-            table = _minimise(x[learn], y[learn], n_classes, strength, table)
+            table = tables[position] = _minimise(x[learn], y[learn], n_classes, strength, table)
             logits = torch.addmm(table[:, -1], x[judge], table[:, :-1].T)
             losses[position] += float(
                 nn.functional.cross_entropy(logits, y[judge], reduction="sum")
@@ -191,7 +204,7 @@ def choose_strength(
             named = (logits.argmax(dim=1) == y[judge]).double().numpy()
             is_right[position, chosen[judge.numpy()]] = named
     best = int(losses.argmin())
-    return STRENGTHS[best], is_right[best]
+    return Search(STRENGTHS[best], is_right[best], tables[best])
 
 
 def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: int) -> Probe:
@@ -211,13 +224,15 @@ def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: i
     centred = features - mean
     scale = float(np.sqrt(np.square(centred).sum(axis=1).mean())) or 1.0
     scaled = np.ascontiguousarray(centred / scale, dtype=np.float32)
-    strength, is_right = choose_strength(scaled, truth, n_classes, seed=seed)
+    found = choose_strength(scaled, truth, n_classes, seed=seed)
     table = _minimise(
-        torch.from_numpy(scaled), torch.from_numpy(truth), n_classes, strength, None
+        torch.from_numpy(scaled), torch.from_numpy(truth), n_classes, found.strength, found.table
     ).numpy()
     weight = table[:, :-1] / scale
     bias = table[:, -1] - weight @ mean
-    return Probe(weight.astype(np.float32), bias.astype(np.float32), strength, is_right)
+    return Probe(
+        weight.astype(np.float32), bias.astype(np.float32), found.strength, found.is_right
+    )
 
 
 def put_into(model: Any, probe: Probe) -> None:

@@ -85,7 +85,7 @@ def refresh(work: UnitOfWork) -> None:
     for gauge in (*_OF_PROGRESS.values(), outcomes, oldest_wait):
         gauge.clear()
     slots.set(queueing.n_slots(work))
-    for run in work.runs.told():
+    for run in work.runs.progress_by_model():
         for name, gauge in _OF_PROGRESS.items():
             value = run["progress"].get(name)
             if isinstance(value, int | float):

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from fastapi.concurrency import run_in_threadpool
 
-from app.domain.errors import Busy, Unavailable
+from app.domain.errors import Busy
 from app.domain.training import IN_FLIGHT, News, RunChange
 from app.services.documents import document
 from app.services.ports import UnitOfWork
@@ -109,8 +109,8 @@ class Following:
             after[reader.run_id] = min(reader.after, after.get(reader.run_id, reader.after))
         try:
             found = await run_in_threadpool(self._look, after)
-        except Unavailable:
-            log.warning("runs.unreadable", n_streams=len(readers))
+        except Exception:  # the streams must outlive it
+            log.exception("runs.unreadable", n_streams=len(readers))
             return
         for reader in readers:
             news = found.get(reader.run_id)

@@ -312,7 +312,9 @@ def requeue_lost(work: UnitOfWork) -> int:
                 work.runs.advance(run_id, RunEvent.LOST)
             except (Conflict, IllegalTransition):
                 continue
-            if not _gave_up(work, work.runs.get(run_id)):
+            if _gave_up(work, work.runs.get(run_id)):
+                _call_next(work)
+            else:
                 work.outbox.send("train", run_id)
             _tell(work, run, "training_run.lost", {"attempt": run.attempt})
             n += 1

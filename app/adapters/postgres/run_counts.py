@@ -14,7 +14,7 @@ SELECT r.usage, r.outcome, v.id AS version_id
 FROM training_runs r LEFT JOIN model_versions v ON v.run_id = r.id
 WHERE r.model_id = :model_id AND r.attempt > 0 ORDER BY r.id
 """)
-_TOLD: Final = text("""
+_PROGRESS: Final = text("""
 SELECT DISTINCT ON (m.name) m.name AS model, r.progress
 FROM training_runs r JOIN models m ON m.id = r.model_id
 WHERE r.state = 'running' AND r.progress IS NOT NULL
@@ -56,9 +56,9 @@ class RunCounts:
         """Return what each run of a model that was started took, and what came of it."""
         return self._all(_USED, model_id=model_id)
 
-    def told(self) -> Sequence[Json]:
+    def progress_by_model(self) -> Sequence[Json]:
         """Return the progress of each model's newest run in training."""
-        return self._all(_TOLD)
+        return self._all(_PROGRESS)
 
     def oldest_waits(self) -> Sequence[Json]:
         """Return for each model that has one how long its oldest queued run has waited."""

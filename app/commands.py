@@ -40,6 +40,9 @@ def register(subparsers: "argparse._SubParsersAction[Any]") -> None:
     worker = subparsers.add_parser("worker", help="work on the jobs of a queue")
     worker.set_defaults(run=run_worker)
     worker.add_argument("--queue", choices=QUEUES, action="append", required=True)
+    worker.add_argument(
+        "--concurrency", type=_count, default=1, help="runs at once, on the training queue (1)"
+    )
     scheduling = subparsers.add_parser("scheduler", help="find due work and relay it")
     scheduling.set_defaults(run=run_scheduler)
     migrating = subparsers.add_parser("migrate", help="bring the schema to the newest revision")
@@ -118,15 +121,32 @@ def _guard_exposure(settings: Settings) -> None:
             )
 
 
+def _count(text: str) -> int:
+    """Return a number of at least 1.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number of at least 1")
+    return int(text)
+
+
 def run_worker(args: argparse.Namespace) -> int:
     """Become a Celery worker of one queue; one job at a time, so start as many as wanted.
 
-    The pool is `solo`: nothing forks after torch or CUDA are loaded.
+    The pool is `solo`: nothing forks after torch or CUDA are loaded. A worker of the training queue
+    only watches processes that train, so it can watch several from threads.
     """
     queues = ",".join(args.queue)
+    if args.concurrency > 1 and args.queue != ["training"]:
+        _fail("--concurrency is for --queue training alone; start more workers of the others")
     os.environ["UPKEEP_QUEUES"] = queues
+    os.environ["UPKEEP_CONCURRENCY"] = str(args.concurrency)
     celery = [sys.executable, "-m", "celery", "--app", "workers.main:celery", "--quiet", "worker"]
-    options = ["--queues", queues, "--pool", "solo", "--loglevel", "WARNING"]
+    pool = "solo" if args.concurrency == 1 else "threads"
+    options = ["--queues", queues, "--pool", pool, "--loglevel", "WARNING"]
+    options += ["--concurrency", str(args.concurrency)]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     hostname = ["--hostname", f"{queues.replace(',', '+')}-{os.getpid()}@%h"]
     os.execv(sys.executable, [*celery, *options, *quiet, *hostname])  # noqa: S606  our own program

@@ -22,7 +22,12 @@ class Settings(BaseSettings):
         tick_seconds: the scheduler's rhythm.
         resend_seconds: a job that nobody picked up for so long is sent again.
         maximum_body_bytes: of one request.
+        maximum_streams: that follow runs, of one API process.
         threads: of one training process; None = the real CPU quota.
+        cpu_watts: of one busy core, by which the energy of runs is estimated.
+        gpu_watts: of one GPU at work, where nothing measures it; None = unknown.
+        cpu_cost_per_hour, gpu_cost_per_hour: of one core, of one GPU; None = no price.
+        grid_grams_per_kwh: carbon dioxide of the electricity; None = unknown.
         log_format: "console" for people, "json" for machines.
     """
 
@@ -47,7 +52,13 @@ class Settings(BaseSettings):
     tick_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
     resend_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     maximum_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
+    maximum_streams: Annotated[int, Field(ge=1)] = 100
     threads: Annotated[int | None, Field(ge=1)] = None
+    cpu_watts: Annotated[float, Field(ge=0, le=1000)] = 10.0
+    gpu_watts: Annotated[float | None, Field(ge=0, le=10_000)] = None
+    cpu_cost_per_hour: Annotated[float | None, Field(ge=0)] = None
+    gpu_cost_per_hour: Annotated[float | None, Field(ge=0)] = None
+    grid_grams_per_kwh: Annotated[float | None, Field(ge=0, le=5000)] = None
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "console"
 
     def state_directory(self) -> Path:

@@ -28,6 +28,7 @@ from app.api import (
     training,
 )
 from app.api.context import Services, Wired
+from app.api.following import Following
 from app.config import Settings
 from app.domain.registry import scan
 from app.web import pages
@@ -69,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         artifacts=FileArtifacts(chosen.artifacts_directory()),
         settings=chosen,
         ping_redis=lambda: _ping(broker),
+        following=Following(lambda: PostgresUnitOfWork(engine), most=chosen.maximum_streams),
     )
     problems.install(api)
     api.add_middleware(_Measure)

@@ -21,7 +21,8 @@ import app.gates
 import app.triggers
 import workers.detectors
 import workers.task_types
-from app.adapters import metrics
+from app.adapters import metrics, run_metrics
+from app.adapters.run_metrics import StoredHistogram
 from app.config import Settings
 from app.domain import incidents, training, versions
 from app.domain.policies import Policy
@@ -69,7 +70,13 @@ SETTINGS: Final[Mapping[str, str]] = {
     "tick_seconds": "Between two turns of the scheduler.",
     "resend_seconds": "A job that nobody took for so long is sent again.",
     "maximum_body_bytes": "Largest body of one request, in bytes.",
+    "maximum_streams": "Streams that follow runs, of one API process; more are refused as `busy`.",
     "threads": "Threads of one training process. Empty: the CPU quota, as the kernel states it.",
+    "cpu_watts": "Power of one busy core, in watts: the energy of runs is estimated by it.",
+    "gpu_watts": "Power of one GPU at work, in watts, where nothing measures it. Empty: unknown.",
+    "cpu_cost_per_hour": "Price of one core for an hour, in any currency. Empty: no price.",
+    "gpu_cost_per_hour": "Price of one GPU for an hour. Empty: no price.",
+    "grid_grams_per_kwh": "Carbon dioxide of the electricity, in grams a kWh. Empty: unknown.",
     "log_format": "`console`, or `json` for one object a line.",
 }
 
@@ -236,11 +243,11 @@ def environment() -> str:
 def metric_list() -> str:
     """Return every metric that is exposed."""
     rows = []
-    for found in vars(metrics).values():
-        if not isinstance(found, Counter | Gauge | Histogram):
+    for found in (*vars(metrics).values(), *vars(run_metrics).values()):
+        if not isinstance(found, Counter | Gauge | Histogram | StoredHistogram):
             continue
         (described_metric,) = found.describe()
-        suffix = {Counter: "_total", Histogram: "_bucket"}.get(type(found), "")
+        suffix = {"counter": "_total", "histogram": "_bucket"}.get(described_metric.type, "")
         labels = ", ".join(f"`{label}`" for label in found._labelnames)
         kind, meaning = described_metric.type, described_metric.documentation
         rows.append([f"`{described_metric.name}{suffix}`", kind, labels, meaning])

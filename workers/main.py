@@ -27,8 +27,10 @@ from app.adapters.queue import broker_url
 from app.config import Settings
 from app.domain.errors import Unavailable
 from app.domain.registry import scan
+from app.domain.usage import Rates
 from app.services.ports import Plugin
 from workers.jobs.context import Context, install, owner_name
+from workers.jobs.devices import usable_gpus
 
 log = structlog.get_logger()
 
@@ -47,6 +49,7 @@ scan(app.gates)
 scan(app.triggers)
 
 settings = Settings()
+concurrency = int(os.environ.get("UPKEEP_CONCURRENCY", "1"))
 queues = os.environ.get("UPKEEP_QUEUES", "checks,training").split(",")
 if settings.database_url is None or settings.redis_url is None:
     raise SystemExit("a worker needs DATABASE_URL and REDIS_URL; `upkeep up` sets them")
@@ -57,6 +60,7 @@ celery.conf.update(
     task_ignore_result=True,
     task_acks_late=False,
     worker_prefetch_multiplier=1,
+    worker_disable_prefetch=concurrency > 1,  # what a busy worker holds, no idle one can take
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -66,7 +70,8 @@ celery.conf.update(
 )
 
 _stopping = threading.Event()
-_engine = connect(settings.database_url, pool_size=4)
+_engine = connect(settings.database_url, pool_size=3 * concurrency + 1)
+_devices = usable_gpus() if "training" in queues else ()
 
 
 @worker_init.connect
@@ -81,12 +86,27 @@ def start(**_: Any) -> None:
             owner=owner_name("+".join(queues)),
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds,
-            threads=settings.threads,
+            threads=_threads_of_a_run(),
             is_stopping=_stopping,
             count_lost=lambda part: metrics.lost_parts.labels(part).inc(),
+            devices=_devices,
+            rates=Rates(
+                watts_per_core=settings.cpu_watts,
+                watts_per_gpu=settings.gpu_watts,
+                cost_per_core_hour=settings.cpu_cost_per_hour,
+                cost_per_gpu_hour=settings.gpu_cost_per_hour,
+                grams_per_kwh=settings.grid_grams_per_kwh,
+            ),
         )
     )
     settings.work_directory().mkdir(parents=True, exist_ok=True)
+
+
+def _threads_of_a_run() -> int | None:
+    """Return the setting, else a fair share of the cores where several runs go on at once."""
+    if settings.threads is not None or concurrency == 1:
+        return settings.threads
+    return max(1, len(os.sched_getaffinity(0)) // concurrency)
 
 
 @worker_ready.connect
@@ -101,12 +121,13 @@ def ready(**_: Any) -> None:
 def _beat() -> None:
     work = PostgresUnitOfWork(_engine)
     announced = False
+    detail = {"queues": queues, "concurrency": concurrency, "devices": _devices}
     while True:
         try:
             with work:
                 if not announced:
                     work.plugins.announce(_plugins())
-                work.plugins.beat(owner_name("+".join(queues)), "worker", {"queues": queues})
+                work.plugins.beat(owner_name("+".join(queues)), "worker", detail)
             announced = True
         except Unavailable:
             log.warning("worker.heartbeat_failed")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from app.adapters import run_metrics
 from app.domain.alarms import AlarmRecord
 from app.domain.label_lag import LabelLag
 from app.services.alarms import alarm_record
@@ -139,6 +140,7 @@ def refresh(work: UnitOfWork) -> None:
     for gauge in _ANEW:
         gauge.clear()
     queue_depth.set(work.outbox.n_waiting())
+    run_metrics.refresh(work)
     for process in work.plugins.alive(seconds=ALIVE_SECONDS):
         processes.labels(process["kind"]).inc()
     for broken in work.observations.violation_totals():

@@ -12,6 +12,7 @@ from fastapi import Depends, Header, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
+from app.api.following import Following
 from app.config import Settings
 from app.services import keys
 from app.services.documents import document
@@ -26,6 +27,7 @@ class Services:
     artifacts: Artifacts
     settings: Settings
     ping_redis: Callable[[], None]
+    following: Following
 
 
 async def services(request: Request) -> Services:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from app.domain.errors import (
+    Busy,
     Conflict,
     Fault,
     Forbidden,
@@ -43,12 +44,13 @@ PROBLEMS: Final[Sequence[tuple[type[UpkeepError], int, str]]] = (
     (Forbidden, 403, "forbidden"),
     (Unauthorized, 401, "unauthorized"),
     (NotReady, 503, "not-ready"),
+    (Busy, 503, "busy"),
     (Unavailable, 503, "unavailable"),
     (UpkeepError, 400, "refused"),
 )
 """Error, status and type, the most specific first."""
 
-RETRY_AFTER_SECONDS: Final = {NotReady: "3", Unavailable: "2"}
+RETRY_AFTER_SECONDS: Final = {NotReady: "3", Busy: "5", Unavailable: "2"}
 
 _BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
 

@@ -18,12 +18,13 @@ from app.api.schemas import (
     VersionAnswer,
 )
 from app.domain.errors import Fault, Invalid
-from app.services import promotion, references, versions
+from app.services import cards, promotion, references, versions
 from app.services.documents import document
 
 router = APIRouter(prefix="/v1/models/{name}", tags=["versions"])
 
 PARQUET, NDJSON = "application/vnd.apache.parquet", "application/x-ndjson"
+MARKDOWN = "text/markdown"
 
 
 @router.post("/versions", status_code=202, response_model=VersionAnswer)
@@ -81,6 +82,20 @@ def get_version(name: str, number: int, actor: Reader, work: Work) -> JSONRespon
     with work:
         model = work.models.get(name, actor.project_id)
         return answer(versions.shown(work, model, work.versions.get(model.id, number)))
+
+
+@router.get(
+    "/versions/{number}/card",
+    response_class=Response,
+    responses={200: {"content": {MARKDOWN: {}}, "description": "Markdown, with YAML before it."}},
+)
+def get_card(name: str, number: int, actor: Reader, work: Work) -> Response:
+    """Return the model card of a version, made from its record."""
+    with work:
+        model = work.models.get(name, actor.project_id)
+        body = cards.card(work, model, work.versions.get(model.id, number))
+    headers = {"Content-Disposition": 'inline; filename="README.md"'}
+    return Response(body, media_type=f"{MARKDOWN}; charset=utf-8", headers=headers)
 
 
 @router.get("/versions/{number}/profile", response_model=ProfileAnswer)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from app.domain.errors import printable
 from app.domain.observations import time_of
+from app.domain.training import HIGHEST_PRIORITY
 
 Name = Annotated[
     str,
@@ -174,6 +175,15 @@ class RetrainBody(Body):
     force: Annotated[
         bool, Field(description="in spite of incidents; without their rows all the same")
     ] = False
+    priority: Annotated[
+        int | None,
+        Field(
+            ge=-HIGHEST_PRIORITY,
+            le=HIGHEST_PRIORITY,
+            description="among the waiting runs of all models; larger goes first; null: the "
+            "policy's",
+        ),
+    ] = None
 
 
 class ResolveBody(Body):
@@ -454,11 +464,84 @@ class DecisionAnswer(Answer):
     created_at: datetime
 
 
+class QueueAnswer(Answer):
+    """Where a waiting run stands among those of all models.
+
+    Attributes:
+        position: 1 goes next.
+        waits_for: a worker; or its model, which has as many runs under way as its policy allows.
+        expected_start_seconds: from the usual times of the runs before it; null where a run
+            before it is the first of its model, or no worker lives: nobody can know then.
+    """
+
+    position: int
+    n_waiting: int
+    waits_for: Literal["worker", "model"]
+    expected_start_seconds: float | None
+
+
+class UsageAnswer(Answer):
+    """What training has used; null is unknown, and nothing is guessed.
+
+    Judging, the machine's idle power, memory and cooling are in none of the figures. Of an attempt
+    whose worker was lost it is what its last line of progress said.
+
+    Attributes:
+        cpu_seconds: of all cores together.
+        gpu_seconds: for which a GPU was held.
+        cpu_energy_source, gpu_energy_source: NVML (measured), or the power it is estimated by.
+        cost: by the installation's prices, in their currency.
+    """
+
+    cpu_seconds: float
+    gpu_seconds: float
+    energy_joules: float | None
+    cpu_joules: float
+    cpu_energy_source: str
+    gpu_joules: float | None
+    gpu_energy_source: str
+    cost: float | None
+    co2_grams: float | None
+    grams_per_kwh: float | None
+
+
+class ModelUsageAnswer(Answer):
+    """What training a model took, runs that led to nothing included, and what it brought.
+
+    Attributes:
+        n_runs: that were started; of `n_runs_unstated` nobody knows what they took.
+        points_gained: hundredths of accuracy by which promoted versions beat the champions of
+            their time on the same rows; the first champion, which beat none, is not among the
+            `n_compared`.
+        per_point: the total for each of them; what is unknown is left out.
+    """
+
+    n_runs: int
+    n_runs_unstated: int
+    total: UsageAnswer | None
+    n_promoted: int
+    n_compared: int
+    points_gained: float | None
+    per_point: dict[str, float] | None
+
+
 class RunAnswer(Answer):
-    """A training run."""
+    """A training run.
+
+    Attributes:
+        deterministic: whether the same record gives the same version again on such a machine;
+            null until it is trained.
+        queue: while it is queued.
+        waited_seconds: from the request to its first start, or until now.
+        device: the GPU it has to itself while it runs, by its UUID.
+    """
 
     id: UUID
     state: Literal["queued", "running", "trained", "succeeded", "failed", "cancelled"]
+    priority: int
+    queue: QueueAnswer | None
+    waited_seconds: float
+    device: str | None
     attempt: int
     start_from: str
     progress: dict[str, Any] | None
@@ -466,10 +549,37 @@ class RunAnswer(Answer):
     version: int | None
     outcome: str | None
     error: dict[str, Any] | None
+    deterministic: bool | None
+    usage: UsageAnswer | None
     snapshot_sha256: str | None
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class RunChangeItem(Answer):
+    """One thing that happened to a run.
+
+    Attributes:
+        number: 1, 2, ... within the run; also the id of its server-sent event.
+        what: progress, queued, cancel_requested, or what moved it (started, lost, trained, ...).
+        state: after it.
+        progress: phase, step, total_steps, loss, rows_per_second, eta_seconds, memory_bytes, ...
+    """
+
+    number: int
+    at: datetime
+    what: str
+    state: Literal["queued", "running", "trained", "succeeded", "failed", "cancelled"]
+    attempt: int
+    progress: dict[str, Any] | None
+
+
+class RunHistoryAnswer(Answer):
+    """What has happened to a run, oldest first; lines of progress evenly over its length."""
+
+    run: UUID
+    items: list[RunChangeItem]
 
 
 class VersionAnswer(Answer):
@@ -483,6 +593,7 @@ class VersionAnswer(Answer):
     metrics: dict[str, Any]
     accepted: dict[str, Any]
     lineage: dict[str, Any]
+    usage: UsageAnswer | None
     evidence: list[dict[str, Any]]
     verdicts: list[dict[str, Any]]
     created_at: datetime

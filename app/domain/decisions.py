@@ -52,7 +52,7 @@ class Situation:
         regret: avoidable errors of the champion since it took over: labelled answers times the
             yardstick, minus the right ones; negative when it does better.
         n_classes_labelled: distinct labels among all rows a run could learn from.
-        run_in_flight: a run that is queued, running or being judged.
+        runs_in_flight: those that are queued, running or being judged.
         last_run_ended_at: end of the newest run.
         last_triggered_at: when a schedule last fired, or the model was made.
         request: reason of a person's request, when there is one.
@@ -76,7 +76,7 @@ class Situation:
     n_training_rows: int = 0
     regret: float = 0.0
     n_classes_labelled: int = 0
-    run_in_flight: UUID | None = None
+    runs_in_flight: Sequence[UUID] = ()
     last_run_ended_at: datetime | None = None
     last_triggered_at: datetime | None = None
     request: str | None = None
@@ -162,11 +162,13 @@ def _held_back(
     situation: Situation, signal: Signal, policy: Policy
 ) -> tuple[str, datetime | None] | None:
     """Return why a trigger that fired may not start a run now, and until when; None if it may."""
-    if situation.run_in_flight is not None:
-        return f"run {situation.run_in_flight} is in flight", None
+    is_asked_for = signal.trigger == "manual"
+    most = policy.retrain.maximum_in_flight if is_asked_for else 1
+    if len(situation.runs_in_flight) >= most:
+        return f"run {situation.runs_in_flight[0]} is in flight", None
     if situation.incidents and not situation.is_forced:
         return "; ".join(situation.incidents), None
-    if signal.trigger == "manual":
+    if is_asked_for:
         return None
     if situation.is_paused:
         return "the model is paused", None

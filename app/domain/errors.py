@@ -12,6 +12,7 @@ UpkeepError
 ├── Forbidden           the caller's role does not allow it
 ├── Unauthorized        no valid key
 ├── NotReady            the fleet cannot do it yet (nobody has announced it)
+├── Busy                as much as may go on at once goes on
 └── Unavailable         a dependency is down; the only error worth a retry
 """
 
@@ -90,6 +91,10 @@ class Unauthorized(UpkeepError):
 
 class NotReady(UpkeepError):
     """No worker has announced what is needed yet; try again shortly."""
+
+
+class Busy(UpkeepError):
+    """As much of it goes on as may at once; try again when something has ended."""
 
 
 class Unavailable(UpkeepError):

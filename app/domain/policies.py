@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from app.domain.seasons import Season
+from app.domain.training import HIGHEST_PRIORITY
 
 Share = Annotated[float, Ge(0.0), Le(1.0)]
 Seconds = Annotated[float, Ge(0.0)]
@@ -159,6 +160,11 @@ class RetrainPolicy:
         holdout_share: of the newest labelled rows kept out of training to judge on.
         checkpoint_every_seconds: at most so much work is lost with a worker.
         deadline_seconds: a run that takes longer is stopped.
+        priority: of its runs among those of all models that wait for a worker; larger goes first,
+            and a request may name another.
+        concurrency: so many of its runs are trained at once.
+        maximum_in_flight: so many of its runs may be queued, trained or judged at once. Triggers
+            start none while there is one; requests may, up to this.
     """
 
     cool_down_seconds: Seconds = 5.0
@@ -170,6 +176,9 @@ class RetrainPolicy:
     holdout_share: Annotated[float, Gt(0.0), Lt(1.0)] = 0.25
     checkpoint_every_seconds: Annotated[float, Gt(0.0)] = 10.0
     deadline_seconds: Annotated[float, Gt(0.0)] = 7200.0
+    priority: Annotated[int, Ge(-HIGHEST_PRIORITY), Le(HIGHEST_PRIORITY)] = 0
+    concurrency: Annotated[int, Ge(1), Le(64)] = 1
+    maximum_in_flight: Annotated[int, Ge(1), Le(1000)] = 1
     __pydantic_config__ = _CONFIG
 
 

@@ -1,6 +1,6 @@
 """Training runs: the states of one attempt to produce a version, and what it was asked to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -49,6 +49,8 @@ TRANSITIONS: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
 
 IN_FLIGHT: Final = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.TRAINED})
 MAXIMUM_ATTEMPTS: Final = 5
+HIGHEST_PRIORITY: Final = 10
+"""Priorities go from minus this to this; larger goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,20 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One attempt to produce a version."""
+    """One attempt to produce a version.
+
+    Attributes:
+        priority: among the runs that wait, larger goes first.
+        device: UUID of the GPU that it has to itself while it runs.
+        usage: what all its attempts have used (`app.domain.usage`); None before the first.
+    """
 
     id: UUID
     model_id: UUID
     state: RunState
     spec: RunSpec
     queued_at: datetime
+    priority: int = 0
     attempt: int = 0
     fencing_token: int = 0
     decision_id: UUID | None = None
@@ -97,6 +106,55 @@ class TrainingRun:
     cancel_requested_at: datetime | None = None
     reason: str = ""
     actor: str = ""
+    device: str | None = None
+    usage: Mapping[str, Any] | None = None
+
+    def waited_seconds(self, now: datetime) -> float:
+        """Return how long it waited for its first start; until now, or its end, without one."""
+        until = self.started_at or self.finished_at or now
+        return max(0.0, (until - self.queued_at).total_seconds())
+
+
+SAMPLED_LINES: Final = 160
+"""Lines of progress of a run that are kept for good, at most, evenly over its length."""
+FRESH_LINES: Final = 20
+"""The newest lines, kept whatever their turn, so that a reader who fell behind misses none."""
+
+
+def line_stride(n_lines: int) -> int:
+    """Return which lines of so many are kept for good: the first, and each such many after it."""
+    stride = 1
+    while n_lines > stride * SAMPLED_LINES:
+        stride *= 2
+    return stride
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """One thing that happened to a run: it moved, was asked to stop, or told its progress.
+
+    Attributes:
+        number: 1, 2, ... within the run, in the order in which they happened; some lines of
+            progress are forgotten again (`line_stride`).
+        what: "progress", "queued", "cancel_requested", or the `RunEvent` that moved it.
+        state: after it.
+        progress: of the training process; None for the others.
+    """
+
+    number: int
+    at: datetime
+    what: str
+    state: RunState
+    attempt: int
+    progress: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Where a run stands, and what has happened to it since."""
+
+    state: RunState
+    changes: Sequence[RunChange]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +164,7 @@ class Lease:
     Attributes:
         token: fencing number, larger with each lease of the same job (Kleppmann, 2016).
         attempt: 1, 2, ...
+        device: UUID of the GPU that goes with it; None where there is none.
     """
 
     job_id: UUID
@@ -113,3 +172,4 @@ class Lease:
     token: int
     attempt: int = 1
     detail: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None

@@ -40,7 +40,6 @@ def gather(
 ) -> Situation:
     """Return everything a decision about a model reads, in an open transaction."""
     champion = work.versions.champion(model.id)
-    flying = work.runs.in_flight(model.id)
     newest = work.runs.newest(model.id)
     since = max(
         newest.spec.through_label if newest else 0, champion.trained_through if champion else 0
@@ -66,7 +65,7 @@ def gather(
         n_training_rows=champion.n_training_rows if champion else 0,
         regret=_regret(performance, yardstick),
         n_classes_labelled=work.observations.n_classes(model.id),
-        run_in_flight=flying.id if flying else None,
+        runs_in_flight=work.runs.ids_in_flight(model.id),
         last_run_ended_at=newest.finished_at if newest else None,
         last_triggered_at=work.models.last_scheduled_at(model.id),
         request=request,
@@ -200,10 +199,11 @@ def retrain(
                 "genuine if it is no fault; or repeat the request with force, which learns from "
                 "the other rows"
             )
-        if situation.run_in_flight is not None:
+        most = read_policy(model.policy).retrain.maximum_in_flight
+        if len(situation.runs_in_flight) >= most:
             raise Conflict(
-                f"training run {situation.run_in_flight} of this model is in flight; wait for it "
-                "or cancel it"
+                f"training run {situation.runs_in_flight[0]} of this model is in flight; wait for "
+                f"it or cancel it (the policy's retrain.maximum_in_flight is {most})"
             )
         _, decision, run = conclude(
             work,

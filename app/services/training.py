@@ -12,7 +12,7 @@ from app.domain.models import MaintainedModel
 from app.domain.policies import Policy
 from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
-from app.services import performance
+from app.services import performance, queueing
 from app.services.policies import option_faults, read_policy
 from app.services.ports import Actor, Artifacts, Json, UnitOfWork
 from app.services.snapshots import Snapshot, add_dataset, evenly
@@ -24,6 +24,7 @@ class Request:
 
     Attributes:
         is_forced: start in spite of incidents; their rows are not learned from all the same.
+        priority: among all runs that wait; None = the policy's.
     """
 
     reason: str
@@ -32,6 +33,7 @@ class Request:
     seed: int | None = None
     repeat_of: UUID | None = None
     is_forced: bool = False
+    priority: int | None = None
 
 
 def start(
@@ -69,13 +71,19 @@ def start(
         state=RunState.QUEUED,
         spec=repeated.spec if repeated else asked,
         queued_at=now,
+        priority=policy.retrain.priority if wanted.priority is None else wanted.priority,
         decision_id=decision_id,
         snapshot=repeated.snapshot if repeated else None,
         snapshot_sha256=repeated.snapshot_sha256 if repeated else None,
         reason=reason,
         actor=actor,
     )
-    work.runs.add(run, idempotency_key=idempotency_key, request_sha256=request_sha256)
+    work.runs.add(
+        run,
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+        most_in_flight=policy.retrain.maximum_in_flight,
+    )
     work.outbox.send("train", run.id)
     work.events.record(
         "training_run.queued",
@@ -123,6 +131,7 @@ def known_request(
             "seed": request.seed,
             "repeat_of": str(request.repeat_of) if request.repeat_of else None,
             **({"force": True} if request.is_forced else {}),
+            **({} if request.priority is None else {"priority": request.priority}),
         }
     )
     found = work.runs.by_key(model.id, key) if key else None
@@ -158,27 +167,39 @@ def check_request(work: UnitOfWork, model: MaintainedModel, request: Request) ->
         )
 
 
-def begin(work: UnitOfWork, run_id: UUID, *, owner: str, seconds: float) -> Lease | None:
-    """Lease a queued or lost run and start its next attempt; None when there is nothing to do.
+def begin(
+    work: UnitOfWork,
+    *,
+    owner: str,
+    seconds: float,
+    devices: Sequence[str] = (),
+    only: UUID | None = None,
+) -> Lease | None:
+    """Lease the run that goes next and start its next attempt; None when none may start.
 
-    A job may arrive twice, late or never: only the lease decides who works.
+    A job may arrive twice, late or never, and for whichever run: the queue in Postgres decides
+    what is worked on, the lease who works.
+
+    Args:
+        work: a unit of work, opened here.
+        owner: names the worker.
+        seconds: until the lease runs out unless it is renewed.
+        devices: GPUs of this machine; where there are any, the run gets one to itself or waits.
+        only: this run or none.
     """
+    requeue_lost(work)
     with work:
-        run = work.runs.get(run_id)
-        if run.state not in {RunState.QUEUED, RunState.RUNNING}:
-            return None
-        lease = work.runs.lease(run_id, owner=owner, seconds=seconds)
-        if lease is None:
-            return None
-        run = work.runs.get(run_id)
-        if run.state is RunState.RUNNING:
-            work.runs.advance(run_id, RunEvent.LOST)
-            lease = work.runs.lease(run_id, owner=owner, seconds=seconds)
-        if lease is None or _gave_up(work, run):
-            return None
-        work.runs.advance(run_id, RunEvent.STARTED, lease=lease)
-        _tell(work, run, "training_run.started", {"attempt": run.attempt + 1, "owner": owner})
-        return lease
+        while lease := work.runs.lease_next(
+            owner=owner, seconds=seconds, devices=devices, only=only
+        ):
+            run = work.runs.get(lease.job_id)
+            if _gave_up(work, run):
+                continue
+            work.runs.advance(run.id, RunEvent.STARTED, lease=lease)
+            told = {"attempt": run.attempt + 1, "owner": owner}
+            _tell(work, run, "training_run.started", told)
+            return lease
+    return None
 
 
 def _gave_up(work: UnitOfWork, run: TrainingRun) -> bool:
@@ -252,6 +273,7 @@ def succeed(
         )
         work.runs.set_result(run.id, result=result)
         work.outbox.send("evaluate", run.id)
+        _call_next(work)
         _tell(work, run, "training_run.trained", {"version": version.number})
         return version
 
@@ -263,8 +285,7 @@ def end_early(work: UnitOfWork, lease: Lease, event: RunEvent, error: Json | Non
         work.runs.advance(run.id, event, lease=lease)
         if event is not RunEvent.PREEMPTED:
             work.runs.set_result(run.id, error=error)
-        else:
-            work.outbox.send("train", run.id)
+        _call_next(work)
         _tell(work, run, f"training_run.{event}", error or {})
 
 
@@ -294,6 +315,13 @@ def cancel(work: UnitOfWork, actor: Actor, name: str, run_id: UUID, *, reason: s
         return work.runs.get(run.id)
 
 
+def _call_next(work: UnitOfWork) -> None:
+    """Call a worker, as a place has come free, if a run waits that may start."""
+    first = next((run for run in work.runs.waiting() if run.waits_for == "worker"), None)
+    if first is not None:
+        work.outbox.send("train", first.run_id)
+
+
 def requeue_lost(work: UnitOfWork) -> int:
     """Give runs of silent workers back to the queue; return how many."""
     n = 0
@@ -304,7 +332,9 @@ def requeue_lost(work: UnitOfWork) -> int:
                 work.runs.advance(run_id, RunEvent.LOST)
             except (Conflict, IllegalTransition):
                 continue
-            if not _gave_up(work, work.runs.get(run_id)):
+            if _gave_up(work, work.runs.get(run_id)):
+                _call_next(work)
+            else:
                 work.outbox.send("train", run_id)
             _tell(work, run, "training_run.lost", {"attempt": run.attempt})
             n += 1
@@ -312,12 +342,25 @@ def requeue_lost(work: UnitOfWork) -> int:
 
 
 def resend_stalled(work: UnitOfWork, *, resend_seconds: float) -> int:
-    """Send again the runs that no worker picked up, lest Redis lost them; return how many."""
+    """Send again the jobs that no worker picked up, lest Redis lost them; return how many.
+
+    A run that waits its turn is no lost job: of those that may start, only as many are called for
+    as places are free, so that a long queue does not fill Redis.
+    """
     with work:
-        stalled = work.runs.stalled(resend_seconds=resend_seconds)
-        for run_id, state in stalled:
-            work.outbox.send("train" if state == RunState.QUEUED else "evaluate", run_id)
-    return len(stalled)
+        stalled = dict(work.runs.stalled(resend_seconds=resend_seconds))
+        judged = [run_id for run_id, state in stalled.items() if state is RunState.TRAINED]
+        n_free = max(0, queueing.n_slots(work) - len(work.runs.under_way()))
+        may_start = [
+            run.run_id
+            for run in (work.runs.waiting() if n_free and len(judged) < len(stalled) else ())
+            if run.waits_for == "worker" and run.run_id in stalled
+        ]
+        for run_id in may_start[:n_free]:
+            work.outbox.send("train", run_id)
+        for run_id in judged:
+            work.outbox.send("evaluate", run_id)
+    return len(judged) + len(may_start[:n_free])
 
 
 def _tell(work: UnitOfWork, run: TrainingRun, action: str, detail: Json) -> None:

@@ -240,6 +240,7 @@ def shown(work: UnitOfWork, model: MaintainedModel, version: ModelVersion) -> Js
             "trigger": decision["trigger"] if decision else None,
             "reason": decision["reason"] if decision else None,
         },
+        "usage": run.usage if run else None,
         "evidence": [item["evidence"] for item in evidence],
         "verdicts": evidence[-1]["verdicts"] if evidence else [],
         "history": [

@@ -8,13 +8,13 @@ from fastapi import APIRouter, FastAPI, Header, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from app.domain.identity import new_id
-from app.services import keys
+from app.services import cards, keys
 from app.services.ports import Json, Page
 from app.web import actions, signing_in
 from app.web.context import Reader, Visitor, Work
 from app.web.guard import PageRoute
 from app.web.templating import ETAGS, STATIC, page, render
-from app.web.views import fleet, live, overview, record, story
+from app.web.views import course, fleet, live, overview, record, story
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -121,7 +121,18 @@ def show_record(
     """Show one record in full, as the API gives it."""
     told = record(work, visitor.actor, name, kind, record_id)
     values = {**_around(visitor, name), "name": name, "what": f"{kind[:-1]} {record_id}"}
-    return page("record.html", {**values, "body": told})
+    curves = course(work, visitor.actor, name, record_id) if kind == "runs" else ()
+    return page("record.html", {**values, "body": told, "curves": curves})
+
+
+@router.get("/models/{name}/versions/{number}/card")
+def show_card(name: str, number: int, visitor: Reader, work: Work) -> HTMLResponse:
+    """Show the model card of a version."""
+    with work:
+        model = work.models.get(name, visitor.actor.project_id)
+        body = cards.card(work, model, work.versions.get(model.id, number))
+    values = {**_around(visitor, name), "name": name, "what": f"card of version {number}"}
+    return page("card.html", {**values, "body": body})
 
 
 @router.get("/models/{name}/policy")

@@ -10,10 +10,10 @@ from app.domain.incidents import Incident
 from app.domain.models import MaintainedModel
 from app.domain.training import RunState, TrainingRun
 from app.domain.versions import ModelVersion, Transition, VersionState
-from app.services import observations, performance, versions
+from app.services import observations, performance, queueing, versions
 from app.services.documents import document
 from app.services.ports import Actor, Json, Listed, Page, UnitOfWork
-from app.web import bars
+from app.web import bars, curves
 from app.web.chart import Chart, Happening, bucket_size, draw, sequence_at
 
 ALIVE_SECONDS: Final = 20.0
@@ -94,6 +94,14 @@ def state_of(
     return "watching" if champion else "waiting"
 
 
+def placed(work: UnitOfWork, run: TrainingRun | None) -> Json | None:
+    """Return a run as the pages show it, with its place in the queue; in an open transaction."""
+    shown = progress_of(run)
+    if run is None or shown is None:
+        return None
+    return {**shown, "queue": queueing.places(work, [run]).get(run.id)}
+
+
 def progress_of(run: TrainingRun | None) -> Json | None:
     """Return a run as the pages show it, with the share of its steps that are done."""
     if run is None:
@@ -108,6 +116,8 @@ def progress_of(run: TrainingRun | None) -> Json | None:
         "reason": run.reason,
         "actor": run.actor,
         "attempt": run.attempt,
+        "priority": run.priority,
+        "device": run.device,
         "start_from": run.spec.start_from,
         "version": run.version_number,
         "outcome": run.outcome,
@@ -140,7 +150,8 @@ def live(work: UnitOfWork, actor: Actor, name: str) -> tuple[Json | None, str]:
             [model.is_paused, model.policy_version],
             [[str(one.id), one.state] for one in work.incidents.standing(model.id)],
         ]
-    return progress_of(run), content_hash(told)[:16]
+        shown = placed(work, run)
+    return shown, content_hash(told)[:16]
 
 
 def story(
@@ -195,7 +206,7 @@ def story(
             "scores": ranked(newest["scores"]) if newest else [],
             "moved": _moved(work, newest, model.id),
             "reports": reports[:8],
-            "run": progress_of(run),
+            "run": placed(work, run),
             "runs": [progress_of(one) for one in runs],
             "decisions": decided,
             "outcome": outcome,
@@ -369,6 +380,17 @@ def record(work: UnitOfWork, actor: Actor, name: str, kind: str, record_id: UUID
             found = work.runs.get(record_id, model.id)
     whole: Json = document(found)
     return whole
+
+
+def course(work: UnitOfWork, actor: Actor, name: str, run_id: UUID) -> list[curves.Curve]:
+    """Return drawings of how a run went.
+
+    Raises:
+        NotFound: this model has no such run.
+    """
+    with work:
+        model = work.models.get(name, actor.project_id)
+        return curves.drawn(work.runs.history(work.runs.get(run_id, model.id).id))
 
 
 def fleet(work: UnitOfWork) -> Mapping[str, int]:

@@ -123,6 +123,7 @@ def _of_check(parser: argparse.ArgumentParser) -> None:
 def _of_retrain(parser: argparse.ArgumentParser) -> None:
     _reason(parser)
     parser.add_argument("--from", dest="start_from", choices=["champion", "base"])
+    parser.add_argument("--priority", type=int, metavar="P", help="-10 to 10; larger goes first")
     parser.add_argument("--idempotency-key", metavar="KEY", help="the same key, the same run")
     parser.add_argument("--wait", action="store_true", help="until the run has ended")
     _timeout(parser)

@@ -137,11 +137,39 @@ class DecisionDocument(TypedDict):
     created_at: str
 
 
+class QueuePlace(TypedDict):
+    """Where a waiting run stands among those of all models: 1 goes next."""
+
+    position: int
+    n_waiting: int
+    waits_for: str
+    expected_start_seconds: float | None
+
+
+class UsageDocument(TypedDict):
+    """What training has used, each figure with its source; what is None is unknown."""
+
+    cpu_seconds: float
+    gpu_seconds: float
+    energy_joules: float | None
+    cpu_joules: float
+    cpu_energy_source: str
+    gpu_joules: float | None
+    gpu_energy_source: str
+    cost: float | None
+    co2_grams: float | None
+    grams_per_kwh: float | None
+
+
 class RunDocument(TypedDict):
     """One attempt to produce a version: queued, running, trained, then an end."""
 
     id: str
     state: str
+    priority: int
+    queue: QueuePlace | None
+    waited_seconds: float
+    device: str | None
     attempt: int
     start_from: str
     progress: dict[str, Any] | None
@@ -152,10 +180,26 @@ class RunDocument(TypedDict):
     version: int | None
     outcome: str | None
     error: Problem | None
+    deterministic: bool | None
+    usage: UsageDocument | None
     snapshot_sha256: str | None
     seed: int
     recipe: dict[str, Any]
     result: dict[str, Any] | None
+
+
+class RunChangeDocument(TypedDict):
+    """One thing that happened to a run: `what` is "progress", or says how it moved.
+
+    `number` counts them within the run; lines of progress are thinned out as they grow old.
+    """
+
+    number: int
+    at: str
+    what: str
+    state: str
+    attempt: int
+    progress: dict[str, Any] | None
 
 
 class FileDocument(TypedDict):
@@ -178,6 +222,7 @@ class VersionDocument(TypedDict):
     metrics: dict[str, Any]
     accepted: dict[str, Any]
     lineage: dict[str, Any]
+    usage: UsageDocument | None
     evidence: list[dict[str, Any]]
     verdicts: list[dict[str, Any]]
     created_at: str

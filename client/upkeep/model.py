@@ -9,6 +9,7 @@ class Model(Feeding, Steering):
 
     Feeding: `log`, `labels`, `upload`, `import_version`.
     Steering: `check`, `retrain`, `cancel`, `promote`, `rollback`, `pause`, `resume`, `add_labels`,
-    `change_policy`, and the waits `wait_for_check`, `wait_for_run`, `wait_until_settled`.
+    `change_policy`, and the waits `wait_for_check`, `wait_for_run`, `wait_until_settled`;
+    `follow` tells of a run as it goes on.
     Reading: `document`, `champion`, `versions`, `runs`, `decisions`, `reports`, `performance`, ...
     """

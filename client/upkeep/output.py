@@ -82,8 +82,10 @@ def run_line(run: RunDocument) -> str:
     """Return how far a training run is, in one line."""
     progress = run["progress"] or {}
     step, total = progress.get("step"), progress.get("total_steps")
+    place = run.get("queue")
     parts = [
         f"run {run['id']} {run['state']}",
+        f"place {place['position']} of {place['n_waiting']}" if place else "",
         f"{progress.get('phase', '')} {step}/{total}".strip() if step and total else "",
         f"version {run['version']} {run['outcome'] or ''}".rstrip() if run["version"] else "",
         str(run["error"].get("detail", run["error"])) if run["error"] else "",

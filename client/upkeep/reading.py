@@ -15,6 +15,7 @@ from upkeep.documents import (
     Policy,
     ReferenceDocument,
     ReportDocument,
+    RunChangeDocument,
     RunDocument,
     VersionDocument,
 )
@@ -46,6 +47,10 @@ class Reading(Handle):
         """Return one version."""
         return cast("VersionDocument", self.transport.get(self.path("versions", number)))
 
+    def card(self, number: int) -> str:
+        """Return the model card of a version as Markdown: a README.md to put beside its files."""
+        return self.transport.send("GET", self.path("versions", number, "card")).text
+
     def runs(self, *, state: str | None = None, limit: int | None = None) -> Iterator[RunDocument]:
         """Yield the training runs, newest first; those in one state if it is named."""
         return every(self.transport, self.path("runs"), query={"state": state}, limit=limit)
@@ -53,6 +58,15 @@ class Reading(Handle):
     def run(self, run_id: str) -> RunDocument:
         """Return one training run."""
         return cast("RunDocument", self.transport.get(self.path("runs", run_id)))
+
+    def usage(self) -> dict[str, Any]:
+        """Return what all training of the model took, and each promoted point of accuracy."""
+        return cast("dict[str, Any]", self.transport.get(self.path("usage")))
+
+    def run_history(self, run_id: str) -> list[RunChangeDocument]:
+        """Return what has happened to a training run, oldest first; its progress is sampled."""
+        answer = self.transport.get(self.path("runs", run_id, "history"))
+        return cast("list[RunChangeDocument]", answer["items"])
 
     def decisions(
         self, *, outcome: str | None = None, limit: int | None = None

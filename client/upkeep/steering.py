@@ -1,6 +1,6 @@
 """How is a model told to do something, and how is the end of it waited for?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 from uuid import uuid4
 
@@ -10,9 +10,11 @@ from upkeep.documents import (
     ModelDocument,
     Policy,
     ReferenceDocument,
+    RunChangeDocument,
     RunDocument,
     VersionDocument,
 )
+from upkeep.following import changes
 from upkeep.reading import Reading
 from upkeep.transport import to_json
 from upkeep.waiting import Pace, wait_until
@@ -94,6 +96,7 @@ class Steering(Reading):
         seed: int | None = None,
         repeat_of: str | None = None,
         force: bool = False,
+        priority: int | None = None,
         idempotency_key: str | None = None,
         wait: bool = False,
         timeout_seconds: float | None = None,
@@ -108,17 +111,25 @@ class Steering(Reading):
             seed: of everything random; None = drawn.
             repeat_of: id of a run to do again, on the same data with the same seed.
             force: in spite of incidents upstream; their rows are left out all the same.
+            priority: among the waiting runs of all models, -10 to 10, larger first; None = the
+                policy's.
             idempotency_key: the same key asks for the same run; None = a new one.
             wait: return only when the run has ended, in whichever way; look at its `state`.
             timeout_seconds: how long to wait; None = for ever.
             on_progress: called with the run whenever it has changed.
 
         Raises:
-            Conflict: another run is in flight, or an incident stands.
+            Conflict: as many runs as the policy allows are in flight, or an incident stands.
             StillWaiting: it has not ended in time; it goes on.
         """
-        stated = {"start_from": start_from, "recipe": recipe, "seed": seed, "repeat_of": repeat_of}
-        wish = {key: value for key, value in stated.items() if value is not None}
+        stated = {
+            "start_from": start_from,
+            "recipe": recipe,
+            "seed": seed,
+            "repeat_of": repeat_of,
+            "priority": priority,
+        }
+        wish: dict[str, Any] = {key: value for key, value in stated.items() if value is not None}
         if force:
             wish["force"] = True
         run = cast(
@@ -168,6 +179,28 @@ class Steering(Reading):
             what=f"run {run_id}",
             timeout_seconds=timeout_seconds,
             pace=self.pace,
+        )
+
+    def follow(self, run_id: str, *, after: int = 0) -> Iterator[RunChangeDocument]:
+        """Yield what happens to a training run as it happens, until it has ended.
+
+        What has happened before comes first. A line that breaks is taken up where it broke.
+
+        Args:
+            run_id: which run.
+            after: `number` of the last change that is known; 0 = from the first.
+
+        Raises:
+            NotFound: no such run.
+            Unavailable: the service is away, or too many already follow runs, for longer than the
+                client's patience.
+        """
+        return changes(
+            self.transport,
+            self.path("runs", run_id, "events"),
+            after=after,
+            ends=RUN_ENDS,
+            is_over=lambda: self.run(run_id)["state"] in RUN_ENDS,
         )
 
     def wait_until_settled(self, timeout_seconds: float | None = 600.0) -> ModelDocument:

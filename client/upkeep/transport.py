@@ -73,7 +73,7 @@ class Transport:
             headers["X-Actor"] = actor
         self.base_url = base_url.rstrip("/")
         self._timeout_seconds = timeout_seconds
-        self._retries = retries
+        self.retries = retries
         self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=timeout_seconds)
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Transport:
             timeout=timeout_seconds or self._timeout_seconds,
         )
         repeatable = method in {"GET", "HEAD", "PUT"} if is_repeatable is None else is_repeatable
-        return self._until_answered(request, repeatable, retries or self._retries)
+        return self._until_answered(request, repeatable, retries or self.retries)
 
     def _until_answered(
         self, request: httpx.Request, is_repeatable: bool, retries: Retries
@@ -186,20 +186,23 @@ class Transport:
         return error
 
     @contextmanager
-    def streamed(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Yield the body of a GET in pieces; one attempt.
+    def streamed(
+        self, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> Iterator[Iterator[bytes]]:
+        """Yield the body of a GET in pieces, as they come; one attempt.
 
         Raises:
             Unavailable: no answer, or it broke off.
             UpkeepError: the service refused.
         """
         try:
-            with self._http.stream("GET", path, headers={"Accept": "*/*"}) as response:
+            sent = {"Accept": "*/*", **(headers or {})}
+            with self._http.stream("GET", path, headers=sent) as response:
                 if not response.is_success:
                     response.read()
                     raise error_of(response)
                 yield response.iter_bytes()
         except httpx.TransportError as error:
             raise Unavailable(
-                f"the download of {path} broke off: {error}", title="No answer"
+                f"the answer to GET {path} broke off: {error}", title="No answer"
             ) from error

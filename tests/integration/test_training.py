@@ -33,7 +33,7 @@ from tests.integration.support import (
 
 
 def begin(work, run, owner="worker-1", seconds=15.0):
-    return training.begin(work, run.id, owner=owner, seconds=seconds)
+    return training.begin(work, only=run.id, owner=owner, seconds=seconds)
 
 
 def state_of(work, run):
@@ -342,6 +342,8 @@ class TestLeases:
                 text("UPDATE training_runs SET queued_at = now() - interval '1 h' WHERE id = :id"),
                 {"id": run.id},
             )
+        with work:
+            work.plugins.beat("w", "worker", {"queues": ["training"], "concurrency": 10_000})
         before = jobs_of(engine, run)
 
         training.resend_stalled(work, resend_seconds=10)

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from app.domain.errors import Unavailable
+from app.domain.usage import Rates
 from app.services.ports import Artifacts, UnitOfWork
 
 log = structlog.get_logger()
@@ -24,6 +25,9 @@ class Context:
     Attributes:
         open_work: makes a unit of work; one for each thread.
         owner: names this process in leases.
+        threads: of one training process; None = what the quota allows.
+        rates: by which energy and cost are stated.
+        devices: UUIDs of the GPUs of this machine; each run has one to itself.
         is_stopping: turns true when the process was asked to end.
         count_lost: counts a part of a report that was left out, by the part's name.
     """
@@ -37,6 +41,8 @@ class Context:
     threads: int | None
     is_stopping: threading.Event
     count_lost: Callable[[str], object]
+    devices: tuple[str, ...]
+    rates: Rates
 
 
 _installed: list[Context] = []

@@ -5,7 +5,6 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import structlog
 from celery import shared_task
@@ -21,6 +20,7 @@ from app.services.ports import UnitOfWork
 from app.services.snapshots import Snapshot, snapshot_of
 from app.services.training import problem
 from workers.jobs.context import Context, current, kept_alive, now
+from workers.jobs.metering import Meter
 from workers.training.errors import NO_SPACE, OutOfSpace
 from workers.training.supervise import Outcome, StopReason, run_process
 
@@ -31,11 +31,17 @@ REFUSED = 1  # the exit code of a training process that no retry would help
 
 @shared_task(name="upkeep.train")
 def train(run_id: str) -> None:
-    """Work on a run until it is trained, stopped or given up."""
+    """Work on the run that goes next until it is trained, stopped or given up.
+
+    The job's own run may be another: it says no more than that some run waits.
+    """
     context = current()
     work = context.open_work()
-    lease = training.begin(work, UUID(run_id), owner=context.owner, seconds=context.lease_seconds)
+    lease = training.begin(
+        work, owner=context.owner, seconds=context.lease_seconds, devices=context.devices
+    )
     if lease is None:
+        log.info("training_run.none_waits", called_for=run_id)
         return
     try:
         with kept_alive(
@@ -43,20 +49,30 @@ def train(run_id: str) -> None:
         ) as lost:
             snapshot = snapshot_of(work, context.artifacts, lease)
             job_dir, output = prepared(work, context, lease, snapshot)
-            supervision = Supervision(work, context, lease, lost.is_set)
+            with work:
+                before = work.runs.get(lease.job_id).usage
+            meter = Meter(lease.device, before, context.rates)
+            supervision = Supervision(work, context, lease, lost.is_set, meter)
             outcome = run_process(
                 job_dir,
                 on_progress=supervision.on_progress,
                 should_stop=supervision.should_stop,
+                environment=only_on(lease.device),
             )
+            supervision.settle()
             record(work, context, lease, outcome, snapshot, output)
     except Conflict as error:
-        log.warning("training_run.given_away", run_id=run_id, detail=str(error))
+        log.warning("training_run.given_away", run_id=str(lease.job_id), detail=str(error))
     except Unavailable as error:
-        log.warning("training_run.interrupted", run_id=run_id, detail=str(error))
+        log.warning("training_run.interrupted", run_id=str(lease.job_id), detail=str(error))
     except Exception as error:  # a run must end, and the worker must outlive it
-        log.exception("training_run.failed", run_id=run_id)
+        log.exception("training_run.failed", run_id=str(lease.job_id))
         ended(work, lease, RunEvent.FAILED, problem_of(error))
+
+
+def only_on(device: str | None) -> dict[str, str]:
+    """Return what makes a training process see its GPU alone."""
+    return {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
 
 
 def problem_of(error: Exception) -> dict[str, Any]:
@@ -81,20 +97,30 @@ def ended(
 class Supervision:
     """What the training process's supervisor asks and is told."""
 
-    def __init__(self, work: UnitOfWork, context: Context, lease: Lease, is_lost: Any) -> None:
+    def __init__(
+        self, work: UnitOfWork, context: Context, lease: Lease, is_lost: Any, meter: Meter
+    ) -> None:
         self._work = work
+        self._meter = meter
         self._context = context
         self._lease = lease
         self._is_lost = is_lost
         self._asked_at = 0.0
 
     def on_progress(self, progress: dict[str, Any]) -> None:
-        """Keep the newest line of progress where REST can see it."""
+        """Keep a line of progress, and what was used until then, where REST can see them."""
+        self._meter.hear(progress)
         try:
             with self._work as work:
-                work.runs.set_progress(self._lease, document(progress))
+                usage = self._meter.usage()
+                work.runs.set_progress(self._lease, document(progress), usage=usage)
         except Unavailable:
             log.warning("training_run.progress_lost", run_id=str(self._lease.job_id))
+
+    def settle(self) -> None:
+        """Keep what the attempt has used in all, however it ended."""
+        with self._work as work:
+            work.runs.set_usage(self._lease, self._meter.usage())
 
     def should_stop(self) -> StopReason | None:
         """Say why the process must stop, if it must; asks Postgres once a second."""

@@ -15,6 +15,12 @@ SCHEMA = 1
 LEAST_GAP_SECONDS = 0.5
 
 
+def cpu_seconds() -> float:
+    """Return the time of all cores that this process and its ended children have used."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 class Preempted(Exception):
     """The process was asked to stop; a checkpoint says where to go on."""
 
@@ -47,6 +53,7 @@ class Progress:
             for name, value in fields.items()
             if not (isinstance(value, float) and not math.isfinite(value))
         }
+        known["cpu_seconds"] = round(cpu_seconds(), 3)
         line = json.dumps({"schema": SCHEMA, "phase": phase, **known}) + "\n"
         try:
             os.write(self._fd, line.encode())

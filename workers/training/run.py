@@ -10,6 +10,7 @@ import torch
 
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
+from workers.training.code_version import code_version
 from workers.training.data import Data, check_labels, read_rows
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
@@ -173,10 +174,13 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
             "seed": job.seed,
             "recipe": dict(order.recipe),
             "resumed_from_step": None if resumed is None else resumed.step,
+            "code": code_version(),
             "library_versions": library_versions(task_type.libraries),
         },
     )
     flush(job.directory)
+    done = {"step": trained.step, "total_steps": trained.total_steps}
+    order.progress.say("save", at_once=True, **done)
 
 
 def _finite(value: float | None) -> float | None:

@@ -115,7 +115,8 @@ SELECT m.id, m.name, m.last_checked_at,
     WHERE t.model_id = m.id AND t.finished_at IS NOT NULL AND t.started_at IS NOT NULL
     ORDER BY t.id DESC LIMIT 1) AS run_seconds,
   (SELECT t.progress FROM training_runs t
-    WHERE t.model_id = m.id AND t.state = 'running') AS progress
+    WHERE t.model_id = m.id AND t.state = 'running'
+    ORDER BY t.started_at DESC LIMIT 1) AS progress
 FROM models m
 LEFT JOIN observation_counts c ON c.model_id = m.id
 LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'

@@ -509,15 +509,26 @@ class DecisionRow(Row):
 
 
 class TrainingRunRow(Row):
-    """One attempt to produce a version, with its lease."""
+    """One attempt to produce a version, with its lease.
+
+    `slot` numbers a model's runs in flight, so that a unique index can bound how many they are;
+    `device` is the GPU that the run has to itself while it runs.
+    """
 
     __tablename__ = "training_runs"
     __table_args__ = (
         Index(
-            "uq_training_runs_in_flight",
+            "uq_training_runs_slot",
             "model_id",
+            "slot",
             unique=True,
             postgresql_where=text("state IN ('queued', 'running', 'trained')"),
+        ),
+        Index(
+            "uq_training_runs_device",
+            "device",
+            unique=True,
+            postgresql_where=text("state = 'running' AND device IS NOT NULL"),
         ),
         Index(None, "model_id", "queued_at"),
         UniqueConstraint("model_id", "idempotency_key"),
@@ -526,6 +537,9 @@ class TrainingRunRow(Row):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"))
     state: Mapped[str] = mapped_column(server_default=text("'queued'"))
+    priority: Mapped[int] = mapped_column(server_default=text("0"))
+    slot: Mapped[int] = mapped_column(server_default=text("0"))
+    device: Mapped[str | None]
     spec: Mapped[Json]
     reason: Mapped[str]
     actor: Mapped[str]
@@ -535,6 +549,7 @@ class TrainingRunRow(Row):
     outcome: Mapped[str | None]
     progress: Mapped[Json | None]
     result: Mapped[Json | None]
+    usage: Mapped[Json | None]
     error: Mapped[Json | None]
     snapshot_sha256: Mapped[str | None]
     snapshot: Mapped[Json | None]
@@ -546,6 +561,22 @@ class TrainingRunRow(Row):
     fencing_token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     lease_owner: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
+    n_changes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    n_lines: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class RunChangeRow(Row):
+    """One thing that happened to a run; `line` counts its lines of progress."""
+
+    __tablename__ = "run_changes"
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("training_runs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    what: Mapped[str]
+    state: Mapped[str]
+    attempt: Mapped[int]
+    line: Mapped[int | None] = mapped_column(BigInteger)
+    progress: Mapped[Json | None]
 
 
 class EvidenceRow(Row):

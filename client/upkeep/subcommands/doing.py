@@ -89,7 +89,10 @@ def retrain(service: Upkeep, args: argparse.Namespace) -> int:
     """Ask for a training run."""
     model = service.model(args.model)
     run = model.retrain(
-        args.reason, start_from=args.start_from, idempotency_key=args.idempotency_key
+        args.reason,
+        start_from=args.start_from,
+        priority=args.priority,
+        idempotency_key=args.idempotency_key,
     )
     if args.wait:
         return _wait(model, run["id"], args)

@@ -154,7 +154,7 @@ TABLE = {
         "incident 7 (missing, age) stands",
     ),
     "a run is in flight": (
-        replace(CALM, performance=FALLEN, run_in_flight=uuid4()),
+        replace(CALM, performance=FALLEN, runs_in_flight=[uuid4()]),
         Outcome.DEFER,
         "performance",
         "in flight",
@@ -230,8 +230,22 @@ def test_a_persons_request_passes_pause_and_cool_down_but_not_a_run_in_flight():
     signal = triggers.get("manual").read(asked, POLICY, {})
 
     assert decide(asked, [signal], POLICY).outcome is Outcome.RETRAIN
-    busy = replace(asked, run_in_flight=uuid4())
+    busy = replace(asked, runs_in_flight=[uuid4()])
     assert decide(busy, [signal], POLICY).outcome is Outcome.DEFER
+
+
+def test_only_requests_may_have_several_runs_in_flight_and_no_more_than_the_policy_says():
+    roomy = replace(POLICY, retrain=replace(POLICY.retrain, maximum_in_flight=2))
+    asked = replace(CALM, request="I say so", runs_in_flight=[uuid4()])
+    signal = triggers.get("manual").read(asked, roomy, {})
+    fallen = replace(CALM, performance=FALLEN, runs_in_flight=[uuid4()])
+    fired = triggers.get("performance").read(fallen, roomy, {})
+
+    assert fired.fired
+    assert decide(asked, [signal], roomy).outcome is Outcome.RETRAIN
+    full = replace(asked, runs_in_flight=[uuid4(), uuid4()])
+    assert decide(full, [signal], roomy).outcome is Outcome.DEFER
+    assert decide(fallen, [fired], roomy).outcome is Outcome.DEFER
 
 
 def test_a_persons_request_meets_what_is_broken_upstream_unless_it_is_forced():

@@ -126,8 +126,7 @@ def test_a_cancelled_process_that_hears_nothing_is_killed(tmp_path: Path) -> Non
 
     def freeze(line: dict[str, Any]) -> None:
         if not frozen and line["phase"] == "probe":
-            (child,) = children_of(os.getpid(), str(directory))
-            os.kill(child, signal.SIGSTOP)
+            os.kill(only_child(), signal.SIGSTOP)
             frozen.append(time.monotonic())
 
     outcome = run_process(directory, on_progress=freeze, should_stop=should_stop, poll_seconds=0.05)
@@ -136,12 +135,15 @@ def test_a_cancelled_process_that_hears_nothing_is_killed(tmp_path: Path) -> Non
     assert time.monotonic() - frozen[0] < SOON_SECONDS
 
 
-def children_of(parent: int, word: str) -> list[int]:
-    said = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, check=True
-    )
-    lines = said.stdout.decode().splitlines()
-    return [int(line.split()[0]) for line in lines if word in line]
+def only_child() -> int:
+    """Return the one process that this one has started and that has not ended."""
+    mine = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    (child,) = (int(pid) for pid in mine if "workers.training.process" in command_of(pid))
+    return child
+
+
+def command_of(pid: str) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
 
 
 def test_a_process_that_hears_nothing_is_stopped_after_its_deadline(tmp_path: Path) -> None:
@@ -149,9 +151,8 @@ def test_a_process_that_hears_nothing_is_stopped_after_its_deadline(tmp_path: Pa
 
     def freeze(line: dict[str, Any]) -> None:
         if not frozen:
-            (child,) = children_of(os.getpid(), str(directory))
-            os.kill(child, signal.SIGSTOP)
-            frozen.append(child)
+            os.kill(only_child(), signal.SIGSTOP)
+            frozen.append(True)
 
     outcome = run_process(
         directory,

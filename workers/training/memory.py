@@ -12,8 +12,14 @@ from torch import nn
 Rows = NDArray[np.int64]
 Answer = TypeVar("Answer")
 
-SIGNS: Final = ("out of memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
-"""In the words of CUDA, of torch on a CPU, of C++, and of CUDA's libraries."""
+SIGNS: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "could not create a primitive",
+)
+"""In the words of CUDA, of torch on a CPU, of C++, of CUDA's libraries, and of oneDNN."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,8 +1,8 @@
 """One training run in a process of its own: `python -m workers.training.process JOB_DIR`.
 
 Exit status: 0 only once result.json and the output are on the disk; 75 after SIGTERM, with a
-whole checkpoint of what was learned by then; 1 for an error that no retry mends, described in error.json; 73 if another
-process holds the job; anything else is a crash.
+whole checkpoint of what was learned by then; 1 for an error that no retry mends, described in
+error.json; 73 if another process holds the job; anything else is a crash.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,6 +53,24 @@ class FileArtifacts:
             _settle(spare, target)
         return sha256, source.stat().st_size
 
+    def put_written(self, write: Callable[[Path], None]) -> tuple[str, int]:
+        """Store what is written to the path given; return its SHA-256 (hex) and size.
+
+        Nothing is stored if the writing raises.
+        """
+        spare = self._root / f"tmp-{uuid4().hex}"
+        try:
+            write(spare)
+            _flush(spare)
+            sha256, size_bytes = sha256_of(spare), spare.stat().st_size
+            target = self.path(sha256)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _settle(spare, target)
+        finally:
+            spare.unlink(missing_ok=True)
+        return sha256, size_bytes
+
     def _spare(self, target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target.with_name(f"{target.name}.tmp-{uuid4().hex}")
@@ -68,9 +86,22 @@ class FileArtifacts:
             data = self.path(sha256).read_bytes()
         except FileNotFoundError:
             raise NotFound(f"artifact {sha256} is not in the store") from None
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise Unavailable(f"artifact {sha256} is damaged; restore it from a backup")
+        _check(hashlib.sha256(data).hexdigest(), sha256)
         return data
+
+    def checked(self, sha256: str) -> Path:
+        """Return where the content is, verified.
+
+        Raises:
+            NotFound: nothing of that hash is stored.
+            Unavailable: what is stored no longer has that hash.
+        """
+        try:
+            found = sha256_of(self.path(sha256))
+        except FileNotFoundError:
+            raise NotFound(f"artifact {sha256} is not in the store") from None
+        _check(found, sha256)
+        return self.path(sha256)
 
     def checkout(self, files: Sequence[ModelFile], directory: Path) -> None:
         """Lay out a version's files below a folder, each verified."""
@@ -80,13 +111,22 @@ class FileArtifacts:
             place.write_bytes(self.read(file.sha256))
 
 
+def _check(found: str, sha256: str) -> None:
+    if found != sha256:
+        raise Unavailable(f"artifact {sha256} is damaged; restore it from a backup")
+
+
 def _settle(spare: Path, target: Path) -> None:
     spare.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Judging a challenger: what it is shown, and what becomes of the evidence."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -55,7 +56,7 @@ def begin(
         may_repeat = rows_may_repeat(work, model)
     snapshot = read_snapshot(artifacts, run)
     examples = {
-        role: rows
+        role: list(rows)
         for role, rows in (
             ("holdout", snapshot.holdout),
             ("window", snapshot.window),
@@ -63,10 +64,11 @@ def begin(
         )
         if rows
     }
-    learned = {row_key(row, may_repeat=may_repeat) for row in snapshot.train}
-    leaked = sum(
-        row_key(row, may_repeat=may_repeat) in learned for rows in examples.values() for row in rows
+    judged = Counter(
+        row_key(row, may_repeat=may_repeat) for rows in examples.values() for row in rows
     )
+    keys = (row_key(row, may_repeat=may_repeat) for row in snapshot.train)
+    leaked = sum(judged[key] for key in {key for key in keys if key in judged})
     needs_baseline = model.objective.baseline is None and model.measured_baseline is None
     return lease, ToJudge(
         model, run, challenger, champion, examples, snapshot, leaked, needs_baseline

@@ -2,17 +2,23 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.domain.identity import canonical_json, content_hash
 from app.services.ports import Artifacts, Dataset, Example
+from app.services.stored_rows import StoredRows
 from app.services.times import INSTANTS
 
+_GROUP_ROWS: Final = 4096
+_GROUP_CHARACTERS: Final = 16 * 1024 * 1024
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -23,31 +29,73 @@ _SCHEMA = pa.schema(
 )
 
 
-def to_parquet(examples: Sequence[Example]) -> bytes:
+def to_parquet(examples: Iterable[Example]) -> bytes:
     """Return the one Parquet file of these rows; the same rows give the same bytes."""
-    table = pa.table(
-        {
-            "id": [example.id for example in examples],
-            "inputs": [canonical_json(example.inputs) for example in examples],
-            "label": [example.label for example in examples],
-            "observed_at": [example.observed_at for example in examples],
-        },
-        schema=_SCHEMA,
-    )
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=4096)
+    write_parquet(sink, examples)
     return sink.getvalue()
+
+
+def write_parquet(sink: Path | BinaryIO, examples: Iterable[Example]) -> None:
+    """Write the same file somewhere, one row group in memory at a time."""
+    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as file:
+        for group in _groups(examples):
+            file.write_table(pa.table(group, schema=_SCHEMA))
+
+
+def _groups(examples: Iterable[Example]) -> Iterator[dict[str, list[Any]]]:
+    """Yield columns of so many rows as are read at once: few of them, or few bytes."""
+    group: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    n_characters = n_groups = 0
+    for row in examples:
+        inputs = canonical_json(row.inputs)
+        values = (row.id, inputs, row.label, row.observed_at)
+        for column, value in zip(group.values(), values, strict=True):
+            column.append(value)
+        n_characters += len(inputs)
+        if len(group["id"]) == _GROUP_ROWS or n_characters >= _GROUP_CHARACTERS:
+            yield group
+            group = {name: [] for name in _SCHEMA.names}
+            n_characters, n_groups = 0, n_groups + 1
+    if group["id"] or not n_groups:
+        yield group
+
+
+def stored(path: Path, examples: Iterable[Example]) -> StoredRows[Example]:
+    """Write rows to a path, and return them to be gone through."""
+    write_parquet(path, examples)
+    return StoredRows(path, _SCHEMA.names, lambda row, _: _example(row))
+
+
+class KeptRows(StoredRows[Example]):
+    """Rows of an artifact, to be gone through.
+
+    Attributes:
+        sha256: of the file.
+        size_bytes: of the file.
+    """
+
+    def __init__(self, artifacts: Artifacts, sha256: str) -> None:
+        path = artifacts.checked(sha256)
+        super().__init__(path, _SCHEMA.names, lambda row, _: _example(row))
+        self.sha256, self.size_bytes = sha256, path.stat().st_size
+
+
+def keep(artifacts: Artifacts, examples: Iterable[Example]) -> KeptRows:
+    """Store rows as an artifact."""
+    sha256, _ = artifacts.put_written(lambda path: write_parquet(path, examples))
+    return KeptRows(artifacts, sha256)
 
 
 def from_parquet(data: bytes) -> list[Example]:
     """Read what `to_parquet` wrote."""
     table = pq.read_table(io.BytesIO(data))
-    return [
-        Example(
-            row["id"], json.loads(row["inputs"]), row["label"], observed_at=row.get("observed_at")
-        )
-        for row in table.to_pylist()
-    ]
+    return [_example(row) for row in table.to_pylist()]
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    inputs = json.loads(row["inputs"])
+    return Example(row["id"], inputs, row["label"], observed_at=row.get("observed_at"))
 
 
 def rows_of(artifacts: Artifacts, datasets: Sequence[Dataset]) -> list[Example]:
@@ -72,7 +120,50 @@ def row_key(row: Example, *, may_repeat: bool) -> str:
     return f"{digest} {row.id}" if may_repeat else digest
 
 
-def snapshot_hash(examples: Sequence[Example]) -> str:
+class SnapshotHash:
+    """One SHA-256 over the content of rows, whatever their order or storage.
+
+    Of the sorted lines "<content hash> <label>"; 40 bytes are held of each row until then.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = bytearray()
+        self._labels = array("q")
+        self._places: dict[str, int] = {}
+
+    def of(self, examples: Iterable[Example]) -> Iterator[Example]:
+        """Pass rows on, and count them in."""
+        for row in examples:
+            self._hashes += bytes.fromhex(input_hash(row.inputs))
+            self._labels.append(self._places.setdefault(row.label, len(self._places)))
+            yield row
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def n_labels(self) -> int:
+        """Return how many different labels the rows have."""
+        return len(self._places)
+
+    def hexdigest(self) -> str:
+        """Return the hash of all rows so far."""
+        names = sorted(self._places)
+        rank = np.empty(len(names), dtype=np.int64)
+        rank[[self._places[name] for name in names]] = np.arange(len(names))
+        labels = rank[np.frombuffer(self._labels, dtype=np.int64)] if names else rank
+        hashes = np.frombuffer(bytes(self._hashes), dtype="S32")
+        digest = sha256()
+        for place, row in enumerate(np.lexsort((labels, hashes))):
+            start = 32 * int(row)
+            line = f"{self._hashes[start : start + 32].hex()} {names[labels[row]]}"
+            digest.update(f"\n{line}".encode() if place else line.encode())
+        return digest.hexdigest()
+
+
+def snapshot_hash(examples: Iterable[Example]) -> str:
     """Return one SHA-256 over the content of rows, whatever their order or storage."""
-    lines = sorted(f"{input_hash(row.inputs)} {row.label}" for row in examples)
-    return sha256("\n".join(lines).encode()).hexdigest()
+    found = SnapshotHash()
+    for _ in found.of(examples):
+        pass
+    return found.hexdigest()

@@ -1,8 +1,11 @@
 """What a run learns from and is judged on: gathered once, kept by its content's hash."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, islice
+from pathlib import Path
 from uuid import UUID
 
 import numpy as np
@@ -12,7 +15,7 @@ from app.domain.holdout import held_out
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
 from app.domain.training import Lease, RunSpec, TrainingRun
-from app.services.examples import from_parquet, row_key, rows_of, snapshot_hash, to_parquet
+from app.services.examples import KeptRows, SnapshotHash, keep, row_key, stored
 from app.services.policies import read_policy
 from app.services.ports import Artifacts, Dataset, Example, Json, UnitOfWork
 
@@ -36,11 +39,11 @@ class Snapshot:
             trained; all of them where there is none.
     """
 
-    train: Sequence[Example]
-    holdout: Sequence[Example]
-    window: Sequence[Example]
-    golden: Sequence[Example]
-    reference: Sequence[Example]
+    train: KeptRows
+    holdout: KeptRows
+    window: KeptRows
+    golden: KeptRows
+    reference: KeptRows
     sha256: str
     n_forgotten: int = 0
     n_newest: int | None = None
@@ -66,9 +69,12 @@ def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapsho
                 "n_newest": snapshot.n_newest,
             }
             for part in _PARTS:
-                rows = getattr(snapshot, part)
-                sha256, size_bytes = artifacts.put(to_parquet(rows))
-                parts[part] = {"sha256": sha256, "size_bytes": size_bytes, "n_rows": len(rows)}
+                rows: KeptRows = getattr(snapshot, part)
+                parts[part] = {
+                    "sha256": rows.sha256,
+                    "size_bytes": rows.size_bytes,
+                    "n_rows": len(rows),
+                }
             work.runs.set_snapshot(lease, snapshot.sha256, parts)
             return snapshot
     return read_snapshot(artifacts, run)
@@ -79,7 +85,7 @@ def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
     if run.snapshot is None or run.snapshot_sha256 is None:
         raise Conflict(f"training run {run.id} has no snapshot yet")
     train, holdout, window, golden, reference = (
-        from_parquet(artifacts.read(run.snapshot[part]["sha256"])) for part in _PARTS
+        KeptRows(artifacts, run.snapshot[part]["sha256"]) for part in _PARTS
     )
     return Snapshot(
         train,
@@ -106,43 +112,69 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     spec, model = run.spec, work.models.by_id(run.model_id)
     policy = read_policy(model.policy)
     uploaded = _uploaded(work, artifacts, model, spec)
-    holdout = rows_of(artifacts, work.datasets.of(model.id, "holdout"))
-    golden = rows_of(artifacts, work.datasets.of(model.id, "golden", through=spec.through_dataset))
+    curated = work.datasets.of(model.id, "golden", through=spec.through_dataset)
+    golden = keep(artifacts, _all_of(artifacts, curated))
+    holdout = keep(artifacts, _all_of(artifacts, work.datasets.of(model.id, "holdout")))
     since = work.versions.by_id(spec.champion).trained_through if spec.champion else 0
-    older, n_older = work.observations.labelled(model.id, after_label=0, through_label=since)
-    newer, n_newer = work.observations.labelled(
-        model.id, after_label=since, through_label=spec.through_label
+    older = Found(work.observations.labelled(model.id, after_label=0, through_label=since))
+    newer = Found(
+        work.observations.labelled(model.id, after_label=since, through_label=spec.through_label)
     )
-    mask = held_out([row.label for row in newer], share=policy.retrain.holdout_share)
-    window = [row for row, out in zip(newer, mask, strict=True) if out]
-    learnable = [row for row, out in zip(newer, mask, strict=True) if not out]
-    may_repeat = rows_may_repeat(work, model)
-    judged = {row_key(row, may_repeat=may_repeat) for row in [*holdout, *golden, *window]}
+    with tempfile.TemporaryDirectory() as scratch:
+        new = stored(Path(scratch) / "newer.parquet", newer)
+        mask = held_out([row.label for row in new], share=policy.retrain.holdout_share)
+        window = keep(artifacts, (row for row, out in zip(new, mask, strict=True) if out))
+        may_repeat = rows_may_repeat(work, model)
+        judged = {row_key(row, may_repeat=may_repeat) for row in chain(holdout, golden, window)}
 
-    def unjudged(rows: Sequence[Example]) -> list[Example]:
-        return [row for row in rows if row_key(row, may_repeat=may_repeat) not in judged]
+        def unjudged(rows: Iterable[Example]) -> Iterator[Example]:
+            return (row for row in rows if row_key(row, may_repeat=may_repeat) not in judged)
 
-    newest = unjudged(learnable)
-    train = [*unjudged([*uploaded, *older]), *newest]
-    if len({row.label for row in train}) < 2:
-        gone = n_older + n_newer
+        learned, newest = SnapshotHash(), SnapshotHash()
+        learnable = (row for row, out in zip(new, mask, strict=True) if not out)
+        rows = chain(unjudged(chain(uploaded, older)), newest.of(unjudged(learnable)))
+        train = keep(artifacts, learned.of(rows))
+    gone = older.n_forgotten + newer.n_forgotten
+    if learned.n_labels < 2:
         raise Invalid(
             f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
             "dataset or send labels of at least two classes"
             + (f" ({gone} labelled rows were left out: their inputs are forgotten)" if gone else "")
         )
-    late = window[-max(MINIMUM_REFERENCE_ROWS, len(window) // 2) :]
-    reference = late if len(late) >= MINIMUM_REFERENCE_ROWS else [*holdout, *window]
+    n_late = max(MINIMUM_REFERENCE_ROWS, len(window) // 2)
+    if len(window) >= MINIMUM_REFERENCE_ROWS:
+        reference = keep(artifacts, islice(window, max(0, len(window) - n_late), None))
+    else:
+        reference = keep(artifacts, chain(holdout, window))
     return Snapshot(
         train,
         holdout,
         window,
         golden,
         reference or train,
-        snapshot_hash(train),
-        n_older + n_newer,
+        learned.hexdigest(),
+        gone,
         len(newest) if spec.champion else None,
     )
+
+
+class Found:
+    """Labelled rows as they are found, once; those whose inputs are forgotten are only counted."""
+
+    def __init__(self, rows: Iterable[Example | None]) -> None:
+        self._rows = rows
+        self.n_forgotten = 0
+
+    def __iter__(self) -> Iterator[Example]:
+        for row in self._rows:
+            if row is None:
+                self.n_forgotten += 1
+            else:
+                yield row
+
+
+def _all_of(artifacts: Artifacts, datasets: Sequence[Dataset]) -> Iterator[Example]:
+    return chain.from_iterable(KeptRows(artifacts, dataset.sha256) for dataset in datasets)
 
 
 def rows_may_repeat(work: UnitOfWork, model: MaintainedModel) -> bool:
@@ -153,17 +185,18 @@ def rows_may_repeat(work: UnitOfWork, model: MaintainedModel) -> bool:
 
 def _uploaded(
     work: UnitOfWork, artifacts: Artifacts, model: MaintainedModel, spec: RunSpec
-) -> list[Example]:
+) -> Iterator[Example]:
     """Return the uploaded history; set a frozen holdout aside from it where there is none yet."""
     datasets = work.datasets.of(model.id, "training", through=spec.through_dataset)
     datasets = datasets or work.datasets.of(model.id, "reference", through=spec.through_dataset)[:1]
-    rows = rows_of(artifacts, datasets)
-    if rows and not work.datasets.of(model.id, "holdout"):
-        mask = held_out([row.label for row in rows], share=HOLDOUT_SHARE)
-        aside = [row for row, out in zip(rows, mask, strict=True) if out]
-        if aside:
+    if datasets and not work.datasets.of(model.id, "holdout"):
+        labels = [row.label for row in _all_of(artifacts, datasets)]
+        mask = held_out(labels, share=HOLDOUT_SHARE)
+        if mask.any():
+            rows = zip(_all_of(artifacts, datasets), mask, strict=True)
+            aside = (row for row, out in rows if out)
             add_dataset(work, artifacts, model.id, "holdout", aside, spec.through_dataset)
-    return rows
+    return _all_of(artifacts, datasets)
 
 
 def add_dataset(
@@ -171,12 +204,12 @@ def add_dataset(
     artifacts: Artifacts,
     model_id: UUID,
     role: str,
-    rows: Sequence[Example],
+    rows: Iterable[Example],
     at: datetime,
 ) -> Dataset:
     """Store rows as a dataset in an open transaction."""
-    sha256, size_bytes = artifacts.put(to_parquet(rows))
-    dataset = Dataset(new_id(), model_id, role, sha256, size_bytes, len(rows), at)
+    kept = keep(artifacts, rows)
+    dataset = Dataset(new_id(), model_id, role, kept.sha256, kept.size_bytes, len(kept), at)
     work.datasets.add(dataset)
     return dataset
 
@@ -185,4 +218,5 @@ def evenly(rows: Sequence[Example], n: int) -> Sequence[Example]:
     """Return at most n rows, spread evenly over them."""
     if len(rows) <= n:
         return rows
-    return [rows[index] for index in np.linspace(0, len(rows) - 1, n).astype(int)]
+    chosen = set(np.linspace(0, len(rows) - 1, n).astype(int).tolist())
+    return [row for index, row in enumerate(rows) if index in chosen]

@@ -115,16 +115,16 @@ def matrix(columns: Sequence[Column], inputs: Inputs) -> Matrix:
         ValueError: a value is of another type than its column; says which and where.
     """
     table = np.full((len(inputs), len(columns)), np.nan)  # (n, c)
-    for place, column in enumerate(columns):
-        read = _reader(column)
-        for row, value in enumerate(inputs):
-            given = value.get(column.name)
+    readers = [(place, c.name, _reader(c)) for place, c in enumerate(columns)]
+    for row, value in enumerate(inputs):
+        for place, name, read in readers:
+            given = value.get(name)
             if given is None:
                 continue
             try:
                 table[row, place] = read(given)
             except (TypeError, OverflowError) as error:
-                raise ValueError(f"input {row}: {column.name!r} {error}") from error
+                raise ValueError(f"input {row}: {name!r} {error}") from error
     return table
 
 

@@ -63,6 +63,12 @@ def created(http, **changes):
     return http.post("/v1/models", json={**IMAGE_MODEL, "name": unique("new"), **changes})
 
 
+def truncated():
+    """A picture whose file was cut in the middle."""
+    whole = base64.b64decode(pictures(1, 0)[0]["inputs"]["image"])
+    return base64.b64encode(whole[: len(whole) // 2]).decode()
+
+
 def check(http, name):
     asked = http.post(f"/v1/models/{name}/checks", json={}).json()
     url = f"/v1/models/{name}/checks/{asked['id']}"
@@ -163,10 +169,28 @@ def test_a_field_that_is_always_missing_and_a_corrupt_picture_stop_no_check(http
         ([{**row, "label": "down"} for row in pictures(4, 0)], "at least two classes"),
         ([{"inputs": {"image": "AAAA"}, "label": "down"}], "PNG"),
         ([{**row, "label": "sideways"} for row in pictures(4, 0)], "across, down"),
+        ([{"inputs": {}, "label": "down"}], "is required"),
+        ([{"inputs": {"image": truncated()}, "label": "down"}], "is a truncated PNG"),
+        ([{"inputs": {**row["inputs"], "age": "NaN"}, "label": "down"} for row in pictures(2, 0)],
+         "must be a number"),
     ],
-)
+)  # fmt: skip
 def test_a_training_set_that_teaches_nothing_is_refused(http, name, rows, said):
     refused(http.post(f"/v1/models/{name}/datasets?role=training", json={"rows": rows}), said=said)
+
+
+def test_rows_with_one_id_are_learned_from_and_the_run_says_how_many(http):
+    made = created(http).json()["name"]
+    rows = [{**row, "id": f"row-{index // 2}"} for index, row in enumerate(pictures(200, 0))]
+    http.post(f"/v1/models/{made}/datasets?role=training", json={"rows": rows})
+    run = http.post(f"/v1/models/{made}/retrain", json={"reason": "the first"}).json()
+    ends = {"succeeded", "failed"}
+    wait_until(lambda: http.get(run["url"]).json()["state"] in ends, seconds=240, what="it ended")
+
+    found = http.get(run["url"]).json()
+
+    assert found["state"] == "succeeded", found["error"]
+    assert 0 < found["result"]["repeated_ids"] <= 100
 
 
 @pytest.mark.parametrize(

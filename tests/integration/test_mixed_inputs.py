@@ -205,6 +205,6 @@ def test_a_labelled_row_tells_when_it_was_observed(work, mixed):
 
     with work:
         _, through = work.observations.horizon(mixed.id)
-        found, _ = work.observations.labelled(mixed.id, after_label=0, through_label=through)
+        found = list(work.observations.labelled(mixed.id, after_label=0, through_label=through))
 
     assert {row.observed_at for row in found} == {datetime.fromisoformat(at)}

@@ -64,7 +64,7 @@ class TestSnapshots:
             retaken = snapshots.take_snapshot(work, artifacts, work.runs.get(run.id))
 
         assert kept.sha256 == again.sha256 == retaken.sha256
-        assert kept.train == again.train
+        assert list(kept.train) == list(again.train)
 
     def test_nothing_judged_on_was_learned_even_where_the_same_text_came_twice(
         self, work, model, artifacts, champion

@@ -236,16 +236,6 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     assert 0 <= resumed_from < last if is_torn else resumed_from >= 1
 
 
-def test_a_run_asked_to_stop_leaves_a_whole_checkpoint_and_exits_75(tmp_path: Path) -> None:
-    directory = image_job(tmp_path / "job", checkpoint_every_seconds=3600, recipe={"epochs": 500})
-    child = start(directory)
-    wait_until((directory / "start" / "upkeep.json").exists, child)
-    child.terminate()
-    assert child.wait(DEADLINE_SECONDS) == 75
-    assert checkpoints.latest(directory) is not None
-    assert not (directory / "result.json").exists()
-
-
 @pytest.mark.parametrize(
     ("make", "reason", "kind"),
     [

@@ -15,17 +15,18 @@ from app.domain.training import Lease, RunEvent, TrainingRun
 from app.domain.versions import ModelFile
 from app.services import training
 from app.services.documents import document
-from app.services.examples import to_parquet
 from app.services.ports import UnitOfWork
 from app.services.snapshots import Snapshot, snapshot_of
 from app.services.training import problem
 from workers.jobs.context import Context, current, kept_alive, now
 from workers.jobs.metering import Meter
 from workers.training.errors import NO_SPACE, OutOfSpace
+from workers.training.files import read_json, write_json
 from workers.training.supervise import Outcome, StopReason, run_process
 
 log = structlog.get_logger()
 
+SHORTAGE = "shortage.json"
 REFUSED = 1  # the exit code of a training process that no retry would help
 
 
@@ -155,7 +156,7 @@ def prepared(
     job_dir.mkdir(parents=True, exist_ok=True)
     for stale in ("result.json", "error.json"):
         (job_dir / stale).unlink(missing_ok=True)
-    (job_dir / "train.parquet").write_bytes(to_parquet(snapshot.train))
+    shutil.copyfile(snapshot.train.path, job_dir / "train.parquet")
     start = model.base_model
     from_champion = run.spec.start_from == "champion" and champion is not None
     if from_champion and champion is not None:
@@ -167,6 +168,7 @@ def prepared(
     shutil.rmtree(output, ignore_errors=True)
     job = _job(run, model, start, from_champion, job_dir, output)
     job |= {
+        **(read_json(job_dir / SHORTAGE) or {}),
         "n_newest": snapshot.n_newest,
         "checkpoint_every_seconds": policy.retrain.checkpoint_every_seconds,
         "deadline_seconds": policy.retrain.deadline_seconds,
@@ -197,6 +199,14 @@ def _job(
         "output": str(output),
         "input_contract": document(model.contract.fields),
     }
+
+
+def halve_batches(job_dir: Path) -> None:
+    """Have the next attempt of a run compute each batch in twice as many parts."""
+    before = read_json(job_dir / SHORTAGE) or {}
+    write_json(
+        job_dir / SHORTAGE, {"least_accumulation": 2 * int(before.get("least_accumulation", 1))}
+    )
 
 
 def record(
@@ -231,7 +241,9 @@ def record(
         shutil.rmtree(job_dir, ignore_errors=True)
     elif outcome.kind == "killed" or outcome.exit_code != REFUSED:
         log.warning("training_run.killed", run_id=str(lease.job_id), error=outcome.error)
-        ended(work, lease, RunEvent.PREEMPTED)
+        if outcome.is_for_memory:
+            halve_batches(job_dir)
+        ended(work, lease, RunEvent.PREEMPTED, outcome.error)
     else:
         ended(work, lease, RunEvent.FAILED, outcome.error)
         shutil.rmtree(job_dir, ignore_errors=True)

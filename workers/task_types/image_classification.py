@@ -12,7 +12,7 @@ It is what transformers' own `AutoImageProcessor` does with the same file when i
 converted picture; torchvision is not needed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ from workers.training.pictures import (
     picture_signals,
 )
 from workers.training.recipes import recipe_schema
+from workers.training.row_file import RowFile
 from workers.training.task_type import Inputs
 from workers.training.versions import (
     LIBRARIES,
@@ -98,14 +99,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Resized pictures, uint8, shape (n, channels, height, width)."""
+    """Resized pictures: n arrays of shape (1, channels, height, width), uint8, in a file.
 
-    pixels: Any
+    Attributes:
+        lengths: one unit of cost a picture.
+    """
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """One unit of cost a picture."""
-        return np.ones(len(self.pixels), dtype=np.int64)
+    pixels: RowFile
+    lengths: NDArray[np.int64]
 
 
 class ImageLearner:
@@ -126,16 +127,16 @@ class ImageLearner:
 
     def encode(self, inputs: Inputs) -> Pictures:
         """Decode and resize pictures."""
-        planes = []
+        pixels = RowFile.of(self._resized(inputs), np.uint8, self.preprocessing.shape)
+        return Pictures(pixels, pixels.lengths)
+
+    def _resized(self, inputs: Inputs) -> Iterator[NDArray[np.uint8]]:
         for index, value in enumerate(inputs):
             try:
                 picture = decode(value.get(self.card.input_field))
             except DataError as error:
                 raise DataError(f"input {index}: {error}") from error
-            planes.append(self.preprocessing.pixels(picture))
-        shape = self.preprocessing.shape
-        stacked = np.stack(planes) if planes else np.zeros((0, *shape), dtype=np.uint8)
-        return Pictures(torch.from_numpy(stacked))
+            yield self.preprocessing.pixels(picture)[None]
 
     def collate(
         self,
@@ -145,7 +146,8 @@ class ImageLearner:
         draw: np.random.Generator | None = None,
     ) -> dict[str, Any]:
         """Return normalised pixels, (batch, channels, height, width)."""
-        pixels = examples.pixels[torch.from_numpy(rows)].to(self.model.device).float()
+        planes = np.concatenate([examples.pixels[row] for row in rows.tolist()])
+        pixels = torch.from_numpy(planes).to(self.model.device).float()
         if draw is not None:
             pixels = augment(pixels, self._augmentation, draw)
         return {"pixel_values": self.preprocessing.normalise(pixels)}

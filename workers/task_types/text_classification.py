@@ -8,7 +8,7 @@ scored here.
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from workers.training.layers import choose_trainable, pooling_of, stack_of
 from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.pooling import add_pooling, shorten, wants_mean
 from workers.training.recipes import recipe_schema
+from workers.training.row_file import RowFile, batched
 from workers.training.task_type import Inputs
 from workers.training.versions import (
     LIBRARIES,
@@ -56,6 +57,7 @@ KNOBS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 MAX_TOKENS = 256
+TOKENISED_ROWS = 512
 INFERENCE_TOKENS = 4096
 VOCABULARY_SIZE = 50_000
 POOLER_SCALE = 0.2
@@ -66,9 +68,9 @@ PUNCTUATION = frozenset(string.punctuation)
 
 @dataclass(frozen=True, slots=True)
 class TokenLists:
-    """Texts as token ids: n arrays."""
+    """Texts as token ids: n arrays of shape (length,), in a file."""
 
-    ids: list[list[int]]
+    ids: RowFile
     lengths: NDArray[np.int64]
 
 
@@ -95,18 +97,25 @@ class TextLearner:
 
     def encode(self, inputs: Inputs) -> TokenLists:
         """Tokenise texts; an empty one is allowed."""
-        texts = []
+        kind = np.uint16 if len(self.tokenizer) <= 1 << 16 else np.int32
+        ids = RowFile.of(self._tokenised(inputs), kind)
+        return TokenLists(ids, ids.lengths)
+
+    def _tokenised(self, inputs: Inputs) -> Iterator[NDArray[np.int64]]:
+        limit = token_limit(self.tokenizer, self.model.config)
+        for texts in batched(self._texts(inputs), TOKENISED_ROWS):
+            coded = self.tokenizer(texts, truncation=True, max_length=limit)
+            for ids in coded["input_ids"]:
+                yield np.asarray(ids or [self.tokenizer.pad_token_id])
+
+    def _texts(self, inputs: Inputs) -> Iterator[str]:
         for index, value in enumerate(inputs):
             text = value.get(self.card.input_field)
             if not isinstance(text, str):
                 raise DataError(
                     f"input {index} has no text in {self.card.input_field!r}; send a string"
                 )
-            texts.append(text)
-        limit = token_limit(self.tokenizer, self.model.config)
-        coded = self.tokenizer(texts, truncation=True, max_length=limit) if texts else {}
-        ids = [found or [self.tokenizer.pad_token_id] for found in coded.get("input_ids", [])]
-        return TokenLists(ids, np.asarray([len(one) for one in ids], dtype=np.int64))
+            yield text
 
     def collate(
         self,

@@ -1,8 +1,9 @@
 """Which rows does a run learn from, and in which order?"""
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from app.services.stored_rows import READ_ROWS, StoredRows
 from workers.training.errors import DataError
 
 COLUMNS = ("id", "inputs", "label")
@@ -19,14 +21,19 @@ COLUMNS = ("id", "inputs", "label")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Labelled examples in file order: n ids, n inputs, n labels."""
+    """Labelled examples in file order: n ids, n inputs, n labels.
+
+    Attributes:
+        n_repeated_ids: rows whose id an earlier row has; they are learned from all the same.
+    """
 
     ids: Sequence[str]
     inputs: Sequence[Mapping[str, Any]]
     labels: Sequence[str]
+    n_repeated_ids: int = 0
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.labels)
 
     def indices(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the index in `names` of each row's label, shape (n,)."""
@@ -42,30 +49,49 @@ class Data:
     validation: Rows | None
 
 
-def read_rows(path: Path) -> Rows:
-    """Read a Parquet file of the columns `id`, `inputs` (JSON object) and `label`.
+def read_rows(path: Path, between: Callable[[int], None] = lambda done: None) -> Rows:
+    """Open a Parquet file of the columns `id`, `inputs` (JSON object) and `label`.
+
+    The labels are read now; ids and inputs whenever they are gone through.
+
+    Args:
+        path: of the file.
+        between: called with the rows read after every few; may raise to stop.
 
     Raises:
-        DataError: it is no such file; says what would work.
+        DataError: it is no such file; says what would work. So does going through inputs that
+            are no JSON objects.
     """
+    known: dict[Any, Any] = {}  # each label once, however many rows have it
+    labels: list[Any] = []
+    marks = array("q")  # eight bytes of an id tell it from others
     try:
+        ids = StoredRows(path, ["id"], lambda row, _: str(row["id"]), between)
         with pq.ParquetFile(path) as file:  # `read_table` would load pandas
-            table = file.read(columns=list(COLUMNS)).select(COLUMNS)
+            for name in COLUMNS:
+                file.schema_arrow.field(name)  # raises where it is absent
+            for batch in file.iter_batches(READ_ROWS, columns=["id", "label"], use_threads=False):
+                found = batch.to_pydict()
+                labels.extend(known.setdefault(label, label) for label in found["label"])
+                marks.extend(map(hash, found["id"]))
+    except pa.ArrowMemoryError:  # no fault of the file's
+        raise
     except (OSError, KeyError, pa.ArrowException) as error:
         raise DataError(
             f"{path.name} is no Parquet file with the columns {', '.join(COLUMNS)}: {error}"
         ) from error
-    ids, raw, labels = (table.column(name).to_pylist() for name in COLUMNS)
-    inputs = []
-    for index, text in enumerate(raw):
-        try:
-            value = json.loads(text)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"row {index} ({ids[index]}): inputs is no JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise DataError(f"row {index} ({ids[index]}): inputs must be a JSON object")
-        inputs.append(value)
-    return Rows([str(value) for value in ids], inputs, labels)
+    inputs = StoredRows(path, ["id", "inputs"], _read_inputs, between)
+    return Rows(ids, inputs, labels, len(labels) - len(np.unique(marks)))
+
+
+def _read_inputs(row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
+    try:
+        value = json.loads(row["inputs"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"row {index} ({row['id']}): inputs is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"row {index} ({row['id']}): inputs must be a JSON object")
+    return value
 
 
 def check_labels(rows: Rows, labels: Sequence[str], *, role: str, n_classes_needed: int) -> None:
@@ -110,31 +136,31 @@ def batch_plan(
     """
     draw = np.random.default_rng((seed, epoch))
     order = np.lexsort((draw.random(len(lengths)), lengths))
-    batches: list[list[int]] = []
-    for row in order.tolist():
-        cost = int(lengths[row])
-        if batches and (len(batches[-1]) + 1) * cost <= budget:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
+    batches = _filled(order, lengths, budget)
     if len(batches) > 1 and len(batches[-1]) == 1:
-        alone, before = batches[-1][0], batches[-2]
-        if lengths[alone] == lengths[before[0]]:
-            before.append(alone)
-            batches.pop()
-    return [np.asarray(batches[k], dtype=np.int64) for k in draw.permutation(len(batches))]
+        alone, before = batches[-1], batches[-2]
+        if lengths[alone[0]] == lengths[before[0]]:
+            batches[-2:] = [np.concatenate([before, alone])]
+    return [batches[k] for k in draw.permutation(len(batches))]
+
+
+def _filled(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], budget: int
+) -> list[NDArray[np.int64]]:
+    """Return rows, given shortest first, as batches as large as the budget allows."""
+    costs, batches, first = lengths[order], [], 0
+    while first < len(order):
+        most = first + max(1, budget // int(costs[first]))
+        padded = costs[first:most] * np.arange(1, len(costs[first:most]) + 1)
+        last = first + max(1, int(np.searchsorted(padded, budget, side="right")))
+        batches.append(order[first:last])
+        first = last
+    return batches
 
 
 def ordered_batches(lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.int64]]:
     """Return batches for inference: like lengths together, within the budget, nothing random."""
-    order = np.argsort(lengths, kind="stable")
-    batches: list[list[int]] = []
-    for row in order.tolist():
-        if batches and (len(batches[-1]) + 1) * int(lengths[row]) <= budget:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return [np.asarray(batch, dtype=np.int64) for batch in batches]
+    return _filled(np.argsort(lengths, kind="stable"), lengths, budget)
 
 
 def class_weights(truth: NDArray[np.int64], n_classes: int, *, power: float) -> NDArray[np.float32]:

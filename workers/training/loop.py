@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,10 +15,11 @@ from workers.training import checkpoints, ladder, probe
 from workers.training.checkpoints import Checkpoint
 from workers.training.data import Rows, batch_plan, class_weights
 from workers.training.device import Device, memory_bytes
-from workers.training.errors import Diverged, RecipeError
+from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.job import Job
 from workers.training.layers import find_head, prepare_attention, set_dropout
 from workers.training.lower import RowStates, lower_layers
+from workers.training.memory import cut, fewest_rows, in_parts
 from workers.training.metrics import accuracy, log_loss
 from workers.training.optimiser import (
     adamw,
@@ -49,9 +50,13 @@ class Position:
     Attributes:
         best: (accuracy, -log loss) on validation of the best epoch so far; empty without.
         best_epoch: how many epochs that version had seen; 0 is the head alone.
+        is_judged: whether the version of the last whole epoch was.
         history: one object of validation figures an epoch.
         rungs: what each rung climbed so far says of the newest rows.
         is_enough: the last of them suffices.
+        accumulation: parts that each batch is cut into; their gradients make one step.
+        inference_budget: largest padded cost of a batch without gradients; 0 is not known yet.
+        shortages: where memory ran out, and what was done about it.
     """
 
     step: int = 0
@@ -63,9 +68,13 @@ class Position:
     cpu_seconds: float = 0.0
     best: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    is_judged: bool = True
     history: list[dict[str, float]] = field(default_factory=list)
     rungs: list[dict[str, Any]] = field(default_factory=list)
     is_enough: bool = False
+    accumulation: int = 1
+    inference_budget: int = 0
+    shortages: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ class Loop:
         self.job, self.recipe, self.learner, self.device = job, recipe, learner, device
         self.train_rows, self.validation = train, validation
         self.progress, self.stop = progress, stop
-        self.position = Position()
+        self.position = Position(accumulation=int(recipe["accumulation"]))
         self.best_weights: dict[str, Any] = {}
         self.start_weights: dict[str, Any] = {}
         self.budget = learner.batch_budget(recipe)
@@ -130,6 +139,8 @@ class Loop:
         weights = class_weights(
             train.truth, len(learner.labels), power=float(recipe["class_weight_power"])
         )
+        self.class_weights = weights
+        self.fewest_rows = fewest_rows(learner.model)
         self.criterion = nn.CrossEntropyLoss(
             weight=torch.from_numpy(weights).to(device.name),
             label_smoothing=float(recipe["label_smoothing"]),
@@ -193,14 +204,17 @@ class Loop:
             TrainingError: the run cannot end well.
         """
         try:
+            self._heed_kills()
             if not self.position.is_head_ready:
                 self._start_head()
+            if not self.position.is_judged:
+                self._judge()
             if self._may_climb_on() and self.lower and not self.train_rows.states.is_full:
                 self._look_at_rows()
             while self._may_climb_on() and self.position.epoch < int(self.recipe["epochs"]):
-                self._train_epoch()
                 if self._is_out_of_patience():
                     break
+                self._train_epoch()
         except Preempted:
             self.save()
             raise
@@ -210,6 +224,18 @@ class Loop:
             share = float(self.recipe["start_share"])
             end = learned(self.learner.model)
             put_learned(self.learner.model, averaged(self.start_weights, end, share))
+
+    def final_scores(self) -> probe.Features:
+        """Return the probabilities of the trained version on the validation rows, shape (n, k).
+
+        Raises:
+            Preempted: SIGTERM came; a whole checkpoint of the end is on the disk.
+        """
+        try:
+            return self._validation_scores()
+        except Preempted:
+            self.save()
+            raise
 
     def _is_out_of_patience(self) -> bool:
         patience = self.recipe["patience"]
@@ -237,7 +263,7 @@ class Loop:
             raise RecipeError(
                 "this recipe learns nothing here: allow the rung 'probe', or an epoch of 'top'"
             )
-        self.position.is_head_ready = True
+        self.position.is_head_ready, self.position.is_judged = True, False
         if self.recipe["start_share"] and wanted != "random" and is_pretrained:
             self.start_weights = learned(self.learner.model)
         self._judge()
@@ -258,7 +284,7 @@ class Loop:
         if head.bias is None or not len(rows):
             return
         weight, bias, is_right = ladder.centroid_rows(
-            self._features(rows)[rows],
+            self._features(rows, 0),
             self.train_rows.truth[rows],
             head.weight.detach().cpu().numpy(),
             head.bias.detach().cpu().numpy(),
@@ -275,23 +301,40 @@ class Loop:
         self.position.is_enough = found.is_enough
 
     def _probe_head(self) -> None:
-        learner, rows = self.learner, self.train_rows
-        features = self._look_at_rows()
-        fitted = probe.fit(features, rows.truth, len(learner.labels), seed=self.job.seed)
+        learner = self.learner
+        rows, features = self._look_at_rows()
+        fitted = probe.fit(
+            features,
+            self.train_rows.truth[rows],
+            len(learner.labels),
+            seed=self.job.seed,
+            between=self.stop.check,
+        )
         probe.put_into(learner.model, fitted)
-        self._check_head(fitted, features[:N_CHECKED])
-        self._reached("probe", fitted.is_right[self._newest])
+        self._check_head(fitted, rows[:N_CHECKED], features[:N_CHECKED])
+        self._reached("probe", fitted.is_right[np.isin(rows, self._newest)])
 
-    def _look_at_rows(self) -> probe.Features:
-        """Return the features of the training rows; frozen layers are done with them after."""
-        return self._features(None)
+    def _look_at_rows(self) -> tuple[NDArray[np.int64], probe.Features]:
+        """Return the rows to fit a probe to and their features, shapes (m,) and (m, d).
 
-    def _features(self, only: NDArray[np.int64] | None) -> probe.Features:
-        """Return what the head sees of the training rows, or of some with all else 0."""
-        n_rows = len(self.train_rows.truth if only is None else only)
+        Frozen layers are done with all rows after.
+        """
+        truth = self.train_rows.truth
+        chosen = probe.sample(truth, seed=self.job.seed)
+        features = self._features(chosen, 0)
+        if self.lower is not None:
+            others = np.setdiff1d(np.arange(len(truth)), chosen)
+            for first in range(0, len(others), probe.N_FIT_ROWS):
+                self._features(others[first : first + probe.N_FIT_ROWS], len(chosen) + first)
+        return chosen, features
+
+    def _features(self, rows: NDArray[np.int64], n_before: int) -> probe.Features:
+        """Return the features of training rows, shape (m, d), when so many have been looked at."""
+        n_rows = len(self.train_rows.truth)
 
         def between(done: int) -> None:
             self.stop.check()
+            done += n_before
             self.progress.say("probe", step=done, total_steps=n_rows, memory_bytes=memory_bytes())
 
         between(0)
@@ -300,33 +343,72 @@ class Loop:
             self.train_rows.examples,
             budget=self._inference_budget(),
             between=between,
+            rows=rows,
             lower=self.lower,
             states=self.train_rows.states,
             autocast=self.device.autocast,
-            only=only,
+            on_shortage=lambda budget, said: self._infer_less("probe", budget, said),
         )
         return features
 
-    def _check_head(self, fitted: probe.Probe, features: probe.Features) -> None:
+    def _check_head(
+        self, fitted: probe.Probe, rows: NDArray[np.int64], features: probe.Features
+    ) -> None:
         """Make sure that the model now says what the probe says: step 0 is the probe."""
-        model = self.learner.model
-        model.eval()
-        rows = np.arange(len(features), dtype=np.int64)
-        with torch.inference_mode(), self.device.autocast():
-            batch = self.learner.collate(self.train_rows.examples, rows)
-            logits = model(**batch).logits.float().cpu().numpy()
+        _, logits = probe.infer(
+            self.learner,
+            self.train_rows.examples,
+            budget=self._inference_budget(),
+            rows=rows,
+            autocast=self.device.autocast,
+        )
         gap = probe.disagreement(fitted, features, logits)
         if not gap <= PROBE_TOLERANCE[self.device.precision]:
             raise Diverged(f"the model does not say what its probe says: {gap:.2g} apart")
 
     def _inference_budget(self) -> int:
-        return max(self.budget, 4 * int(self.train_rows.examples.lengths.min()))
+        usual = max(self.budget, 4 * int(self.train_rows.examples.lengths.min()))
+        return self.position.inference_budget or usual
+
+    # -- when memory runs out
+
+    def _heed_kills(self) -> None:
+        """Cut batches into more parts where the kernel killed an earlier attempt for memory."""
+        least = self.job.least_accumulation
+        if self.position.accumulation < least:
+            self.position.inference_budget = max(1, self._inference_budget() // least)
+            self._note_shortage("killed", least, "the kernel ended the process")
+
+    def _accumulate_more(self, rows: NDArray[np.int64], n_parts: int, said: str) -> None:
+        if not n_parts:
+            longest = int(self.train_rows.examples.lengths[rows].max())
+            raise OutOfMemory(
+                f"{self.fewest_rows} rows of cost {longest} do not fit the memory ({said}); "
+                "shorten the inputs, train fewer layers (trainable_layers), take a smaller base "
+                "model or give the worker more memory"
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        self._note_shortage("train", n_parts, said)
+
+    def _infer_less(self, phase: str, budget: int, said: str) -> None:
+        self.position.inference_budget = budget
+        self._note_shortage(phase, self.position.accumulation, said)
+
+    def _note_shortage(self, phase: str, accumulation: int, said: str) -> None:
+        position = self.position
+        position.accumulation = accumulation
+        found = {"phase": phase, "step": position.step, "accumulation": accumulation, "said": said}
+        position.shortages.append({**found, "inference_budget": self._inference_budget()})
+        self.progress.say(
+            phase, at_once=True, step=position.step, total_steps=self.total_steps, shortage=found
+        )
 
     def _judge(self) -> None:
         """Score the validation rows and remember the version if it is the best so far."""
         if self.validation is None:
+            self.position.is_judged = True
             return
-        scores = self.validation_scores()
+        scores = self._validation_scores()
         truth = self.validation.truth
         figures = {"accuracy": accuracy(truth, scores), "log_loss": log_loss(truth, scores)}
         self.position.history.append({"epoch": self.position.epoch, **figures})
@@ -335,18 +417,26 @@ class Loop:
             self.position.best = value
             self.position.best_epoch = self.position.epoch
             self.best_weights = learned(self.learner.model)
+        self.position.is_judged = True
 
-    def validation_scores(self) -> probe.Features:
+    def _validation_scores(self) -> probe.Features:
         """Return the present version's probabilities on the validation rows, shape (n, k)."""
         if self.validation is None:
             return np.zeros((0, len(self.learner.labels)), dtype=np.float32)
-        self.progress.say("evaluate", step=self.position.step, total_steps=self.total_steps)
+
+        def between(_: int) -> None:
+            self.stop.check()
+            self.progress.say("evaluate", step=self.position.step, total_steps=self.total_steps)
+
+        between(0)
         _, logits = probe.infer(
             self.learner,
             self.validation.examples,
             budget=self._inference_budget(),
+            between=between,
             lower=self.lower,
             states=self.validation.states,
+            on_shortage=lambda budget, said: self._infer_less("evaluate", budget, said),
         )
         return probe.softmax(logits)
 
@@ -362,7 +452,8 @@ class Loop:
             began = time.monotonic()
             loss = self._step(rows)
             if self.utilisation is not None:
-                self.utilisation.add(self._cost_of(rows), time.monotonic() - began)
+                parts = cut(rows, self.position.accumulation)
+                self.utilisation.add(sum(map(self._cost_of, parts)), time.monotonic() - began)
             self._watch(loss)
             self.position.step += 1
             self.position.batch += 1
@@ -372,6 +463,7 @@ class Loop:
             self._report(loss, rows_done / seconds, seconds / steps_done)
         self.position.epoch += 1
         self.position.batch = 0
+        self.position.is_judged = False
         self._judge()
 
     def _cost_of(self, rows: NDArray[np.int64]) -> int:
@@ -382,12 +474,24 @@ class Loop:
         model = self.learner.model
         model.eval()
 
-        def work() -> None:
-            self._loss_of(rows).backward()
+        def each(parts: Sequence[NDArray[np.int64]]) -> float:
+            part = parts[0]
+            return operations_of(lambda: self._loss_of(part).backward()) / self._cost_of(part)
 
-        operations = operations_of(work)
+        operations_per_cost = self._in_parts(rows, each)
         self.optimiser.zero_grad(set_to_none=True)
-        return Utilisation(peak_of(self.device), operations / self._cost_of(rows))
+        return Utilisation(peak_of(self.device), operations_per_cost)
+
+    def _in_parts(
+        self, rows: NDArray[np.int64], work: Callable[[Sequence[NDArray[np.int64]]], float]
+    ) -> float:
+        return in_parts(
+            rows,
+            self.position.accumulation,
+            work,
+            fewest=self.fewest_rows,
+            on_shortage=lambda n_parts, said: self._accumulate_more(rows, n_parts, said),
+        )
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self._saved_at >= self.job.checkpoint_every_seconds:
@@ -396,20 +500,33 @@ class Loop:
     def _step(self, rows: NDArray[np.int64]) -> float:
         """Take one step on one batch; return its loss."""
         model, step = self.learner.model, self.position.step
-        draw = seed_step(self.job.seed, step)
         factor = rate(step, self.total_steps, warmup_share=float(self.recipe["warmup_share"]))
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         model.train()
-        loss = self._loss_of(rows, draw=draw)
-        loss.backward()
+        loss = self._in_parts(rows, self._gradients)
         learning = [p for p in model.parameters() if p.requires_grad]
         norm = nn.utils.clip_grad_norm_(learning, float(self.recipe["clip_norm"]))
         if not math.isfinite(float(norm)):
             raise self._diverged("the gradient is not finite")
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return loss
+
+    def _gradients(self, parts: Sequence[NDArray[np.int64]]) -> float:
+        """Add up the gradients of a batch, each part by the weight of its rows; return its loss.
+
+        What is random in a step comes part by part from one source, and batch normalisation sees
+        one part at a time; otherwise the number of parts changes nothing but the rounding.
+        """
+        draw = seed_step(self.job.seed, self.position.step)
+        weights = [float(self.class_weights[self.train_rows.truth[part]].sum()) for part in parts]
+        total = 0.0
+        for part, weight in zip(parts, weights, strict=True):
+            loss = self._loss_of(part, draw=draw) * (weight / sum(weights))
+            loss.backward()
+            total += float(loss.detach())
+        return total
 
     def _loss_of(self, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None) -> Any:
         batch = self.learner.collate(self.train_rows.examples, rows, draw=draw)
@@ -448,5 +565,6 @@ class Loop:
             rows_per_second=rows_per_second,
             eta_seconds=(self.total_steps - self.position.step) * seconds_a_step,
             memory_bytes=memory_bytes(),
+            accumulation=self.position.accumulation,
             utilisation=self.utilisation.share if self.utilisation else None,
         )

@@ -1,5 +1,7 @@
 """Must frozen layers be run again in every epoch? No: what they say of a row never changes."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,35 +11,61 @@ import torch
 from numpy.typing import NDArray
 
 from workers.training.layers import stack_of
+from workers.training.row_file import RowFile
 from workers.training.task_type import Examples, Learner
 
 MAX_BYTES = 1 << 30
+"""Of hidden states kept; and never more than half of what the disk has left."""
 TOLERANCE = 1e-3
 N_CHECKED = 8
 
 
 class RowStates:
-    """Hidden states of rows at one depth: n arrays of shape (length, d)."""
+    """Hidden states of rows at one depth: n arrays of shape (length, d).
+
+    Those of a CPU lie in a file, those of a GPU stay in its memory; either is bounded by
+    `MAX_BYTES`, beyond which nothing is kept.
+    """
 
     def __init__(self, lengths: NDArray[np.int64]) -> None:
-        self._lengths = lengths.tolist()
-        self._kept: dict[int, Any] = {}
+        self._lengths = lengths
+        self._is_kept = np.zeros(len(lengths), dtype=bool)
+        self._n_missing = len(lengths)
+        self._file: RowFile | None = None
+        self._on_device: dict[int, Any] = {}
+        self._kind: Any = None
 
     @property
     def is_full(self) -> bool:
         """Return whether every row is there."""
-        return len(self._kept) == len(self._lengths)
+        return self._n_missing == 0
 
     def keep(self, rows: NDArray[np.int64], hidden: Any) -> None:
         """Remember a batch, (batch, seq, d), without its padding."""
+        self._n_missing -= int(np.count_nonzero(~self._is_kept[rows]))
+        self._is_kept[rows] = True
+        if hidden.device.type != "cpu":
+            for position, row in enumerate(rows.tolist()):
+                self._on_device[row] = hidden[position, : self._lengths[row]].clone()
+            return
+        self._kind = hidden.dtype
+        values = hidden.detach().contiguous().view(torch.uint8).numpy()
+        if self._file is None:
+            self._file = RowFile(self._lengths, np.uint8, values.shape[2:])
         for position, row in enumerate(rows.tolist()):
-            self._kept[row] = hidden[position, : self._lengths[row]].clone()
+            self._file.put(row, values[position, : self._lengths[row]])
 
     def batch(self, rows: NDArray[np.int64]) -> Any:
         """Return a batch padded with zeros, (batch, seq, d)."""
-        return torch.nn.utils.rnn.pad_sequence(
-            [self._kept[row] for row in rows.tolist()], batch_first=True
-        )
+        if self._file is None:
+            return torch.nn.utils.rnn.pad_sequence(
+                [self._on_device[row] for row in rows.tolist()], batch_first=True
+            )
+        found = [self._file[row] for row in rows.tolist()]
+        padded = np.zeros((len(rows), max(map(len, found)), found[0].shape[1]), dtype=np.uint8)
+        for position, values in enumerate(found):
+            padded[position, : len(values)] = values
+        return torch.from_numpy(padded).view(self._kind)
 
 
 class LowerLayers:
@@ -90,7 +118,8 @@ def lower_layers(
         return None
     width = int(getattr(learner.model.config, "hidden_size", 0))
     size_bytes = int(examples.lengths.sum()) * width * 4
-    if len(stack[1]) - max(1, n_trainable) < 1 or size_bytes > MAX_BYTES:
+    room = min(MAX_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    if len(stack[1]) - max(1, n_trainable) < 1 or size_bytes > room:
         return None
     lower = LowerLayers(learner.model, int(n_trainable))
     return lower if _is_faithful(learner, lower, examples) else None

@@ -4,7 +4,8 @@ Fine-tuning from a probed head (LP-FT; Kumar et al., 2022) needs far fewer steps
 one, and does not bend the features towards noise on the way.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from workers.training.data import ordered_batches
+from workers.training.errors import OutOfMemory
 from workers.training.layers import find_head
 from workers.training.lower import LowerLayers, RowStates
+from workers.training.memory import is_out_of_memory, release, said_of
 from workers.training.task_type import Examples, Learner
 
 Features = NDArray[np.float32]
@@ -31,6 +34,10 @@ N_SEARCH_ROWS = 4000
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-4
 """Largest gradient at which a minimum counts as found: a tenth of that changes no answer."""
+N_FIT_ROWS = 50_000
+"""Rows that a probe is fitted to, of more; what bounds its memory."""
+N_FIT_ROWS_EACH = 20
+"""Of each class at least, where it has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +67,27 @@ def infer(
     *,
     budget: int,
     between: Callable[[int], None] = lambda done: None,
+    rows: NDArray[np.int64] | None = None,
     lower: LowerLayers | None = None,
     states: RowStates | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    only: NDArray[np.int64] | None = None,
+    on_shortage: Callable[[int, str], None] = lambda budget, said: None,
 ) -> tuple[Features, Features]:
-    """Return (features (n, d), logits (n, k)) in evaluation mode, in the order of the examples.
+    """Return (features (n, d), logits (n, k)) in evaluation mode, in the order of the rows.
 
     Args:
         learner: the version.
         examples: what its `encode` returned.
         budget: largest padded cost of a batch.
         between: called after each batch with the rows done; may raise to stop.
+        rows: which of the examples; None means all.
         lower: the frozen layers, to be skipped once `states` is full, which is filled otherwise.
         states: what they say of each row.
         autocast: gives the context of each call: a precision.
-        only: these rows; the others are left at 0.
+        on_shortage: told the next, halved budget and what was said when memory ran out.
+
+    Raises:
+        OutOfMemory: a single row does not fit.
     """
     model = learner.model
     seen: list[Any] = []
@@ -83,26 +95,64 @@ def infer(
     hook = head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     was_training = model.training
     model.eval()
-    n = len(examples.lengths)
-    wanted = np.arange(n, dtype=np.int64) if only is None else only
+    chosen = np.arange(len(examples.lengths)) if rows is None else rows
+    n = len(chosen)
     features = np.zeros((n, head.in_features), dtype=np.float32)
     logits = np.zeros((n, head.out_features), dtype=np.float32)
     done = 0
+
+    def answer(places: NDArray[np.int64]) -> None:
+        seen.clear()
+        batch = chosen[places]
+        with autocast():
+            output = forward(model, learner.collate(examples, batch), batch, lower, states)
+        features[places] = seen[-1].float().cpu().numpy()
+        logits[places] = output.logits.float().cpu().numpy()
+
     try:
         with torch.inference_mode():
-            for batch in ordered_batches(examples.lengths[wanted], budget):
-                rows = wanted[batch]
-                seen.clear()
-                with autocast():
-                    output = forward(model, learner.collate(examples, rows), rows, lower, states)
-                features[rows] = seen[-1].float().cpu().numpy()
-                logits[rows] = output.logits.float().cpu().numpy()
-                done += len(rows)
+            for places in fitting_batches(examples.lengths[chosen], budget, answer, on_shortage):
+                done += len(places)
                 between(done)
     finally:
         hook.remove()
         model.train(was_training)
     return features, logits
+
+
+def fitting_batches(
+    lengths: NDArray[np.int64],
+    budget: int,
+    work: Callable[[NDArray[np.int64]], None],
+    on_shortage: Callable[[int, str], None],
+) -> Iterator[NDArray[np.int64]]:
+    """Do work on rows, batch by batch, and yield each when it is done.
+
+    The budget is halved each time that the memory runs out, down to single rows.
+    """
+    batches = deque(ordered_batches(lengths, budget))
+    while batches:
+        rows = batches[0]
+        try:
+            work(rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = said_of(error)
+        else:
+            batches.popleft()
+            yield rows
+            continue
+        release()
+        if len(rows) == 1:
+            raise OutOfMemory(
+                f"one row of cost {int(lengths[rows[0]])} does not fit the memory ({said}); "
+                "shorten the inputs, take a smaller base model or give the worker more memory"
+            )
+        budget = len(rows) // 2 * int(lengths[rows].max())
+        on_shortage(budget, said)
+        left = np.sort(np.concatenate(batches))
+        batches = deque(left[part] for part in ordered_batches(lengths[left], budget))
 
 
 def forward(
@@ -134,6 +184,7 @@ def _minimise(
     n_classes: int,
     strength: float,
     start: Any | None,
+    between: Callable[[], None],
 ) -> Any:
     """Return the parameters (k, d + 1) of multinomial logistic regression, by L-BFGS."""
     n_features = features.shape[1]
@@ -144,6 +195,7 @@ def _minimise(
     )
 
     def closure() -> Any:
+        between()
         optimiser.zero_grad()
         logits = torch.addmm(table[:, -1], features, table[:, :-1].T)
         penalty = strength * table[:, :-1].square().sum() / 2
@@ -153,6 +205,19 @@ def _minimise(
 
     optimiser.step(closure)
     return table.detach()
+
+
+def sample(truth: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+    """Return the rows that a probe is fitted to, in order: all, or at random of very many."""
+    n = len(truth)
+    if n <= N_FIT_ROWS:
+        return np.arange(n)
+    order = np.random.default_rng(seed).permutation(n)
+    is_chosen = np.zeros(n, dtype=bool)
+    is_chosen[order[:N_FIT_ROWS]] = True
+    for number in np.unique(truth).tolist():
+        is_chosen[order[truth[order] == number][:N_FIT_ROWS_EACH]] = True
+    return np.flatnonzero(is_chosen)
 
 
 def _folds(truth: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:
@@ -179,7 +244,12 @@ class Search:
 
 
 def choose_strength(
-    features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: int
+    features: Features,
+    truth: NDArray[np.int64],
+    n_classes: int,
+    *,
+    seed: int,
+    between: Callable[[], None] = lambda: None,
 ) -> Search:
     """Search for the regularisation by cross-validation."""
     draw = np.random.default_rng(seed)
@@ -196,7 +266,8 @@ def choose_strength(
             continue
         table = None
         for position, strength in enumerate(STRENGTHS):
-            table = tables[position] = _minimise(x[learn], y[learn], n_classes, strength, table)
+            table = _minimise(x[learn], y[learn], n_classes, strength, table, between)
+            tables[position] = table
             logits = torch.addmm(table[:, -1], x[judge], table[:, :-1].T)
             losses[position] += float(
                 nn.functional.cross_entropy(logits, y[judge], reduction="sum")
@@ -207,7 +278,14 @@ def choose_strength(
     return Search(STRENGTHS[best], is_right[best], tables[best])
 
 
-def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: int) -> Probe:
+def fit(
+    features: Features,
+    truth: NDArray[np.int64],
+    n_classes: int,
+    *,
+    seed: int,
+    between: Callable[[], None] = lambda: None,
+) -> Probe:
     """Fit multinomial logistic regression; its regularisation by cross-validation.
 
     Features are centred and divided by one number for the fit, and the head is written for the
@@ -219,20 +297,26 @@ def fit(features: Features, truth: NDArray[np.int64], n_classes: int, *, seed: i
         truth: class indices, shape (n,).
         n_classes: k.
         seed: of the folds.
+        between: called again and again; may raise to stop.
     """
     mean = features.mean(axis=0)
-    centred = features - mean
-    scale = float(np.sqrt(np.square(centred).sum(axis=1).mean())) or 1.0
-    scaled = np.ascontiguousarray(centred / scale, dtype=np.float32)
-    found = choose_strength(scaled, truth, n_classes, seed=seed)
+    scaled = features - mean
+    # In parts, as all squares at once would be a copy of the features.
+    squares = [np.square(part).sum(axis=1) for part in np.array_split(scaled, 16)]
+    scale = float(np.sqrt(np.concatenate(squares).mean())) or 1.0
+    scaled /= np.float32(scale)
+    found = choose_strength(scaled, truth, n_classes, seed=seed, between=between)
     table = _minimise(
-        torch.from_numpy(scaled), torch.from_numpy(truth), n_classes, found.strength, found.table
+        torch.from_numpy(scaled),
+        torch.from_numpy(truth),
+        n_classes,
+        found.strength,
+        found.table,
+        between,
     ).numpy()
     weight = table[:, :-1] / scale
     bias = table[:, -1] - weight @ mean
-    return Probe(
-        weight.astype(np.float32), bias.astype(np.float32), found.strength, found.is_right
-    )
+    return Probe(weight.astype(np.float32), bias.astype(np.float32), found.strength, found.is_right)
 
 
 def put_into(model: Any, probe: Probe) -> None:

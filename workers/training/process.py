@@ -1,8 +1,8 @@
 """One training run in a process of its own: `python -m workers.training.process JOB_DIR`.
 
 Exit status: 0 only once result.json and the output are on the disk; 75 after SIGTERM, with a
-whole checkpoint; 1 for an error that no retry mends, described in error.json; 73 if another
-process holds the job; anything else is a crash.
+whole checkpoint of what was learned by then; 1 for an error that no retry mends, described in
+error.json; 73 if another process holds the job; anything else is a crash.
 """
 
 import argparse
@@ -12,12 +12,11 @@ import importlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from app.domain.errors import UpkeepError
 from app.domain.registry import scan
@@ -33,6 +32,7 @@ from workers.training.job import (
     Job,
     read_job,
 )
+from workers.training.memory import is_out_of_memory, said_of
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.run import execute
 from workers.training.task_type import TaskType
@@ -70,8 +70,11 @@ def as_training_error(error: BaseException) -> TrainingError | None:
     is_full = isinstance(error, OSError) and error.errno in NO_SPACE
     if is_full or "No space left on device" in str(error):
         return OutOfSpace(f"no space left while writing ({error}); free some and retrain")
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return OutOfMemory(f"{error}; halve token_budget or batch_size")
+    if is_out_of_memory(error):
+        return OutOfMemory(
+            f"memory ran out beside the batches ({said_of(error)}); take a smaller base model, "
+            "train fewer layers (trainable_layers) or give the worker more memory"
+        )
     return None
 
 
@@ -92,6 +95,7 @@ def work(job: Job, progress: Progress, stop: Stop) -> int:
         except BlockingIOError:
             return EXIT_BUSY
         (job.directory / ERROR).unlink(missing_ok=True)
+        tempfile.tempdir = str(job.directory)  # what memory should not hold goes to its disk
         execute(job, find_task_type(job.task_type), progress, stop)
     return EXIT_DONE
 

@@ -103,6 +103,16 @@ COMMON: dict[str, dict[str, Any]] = {
         "default": 0.0,
         "description": "Weight of a class is (1 / its share) to this power; 0 is none.",
     },
+    "accumulation": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 65_536,
+        "default": 1,
+        "description": (
+            "Parts of a batch that are computed one after another for one step. Doubled by "
+            "itself when the memory runs out."
+        ),
+    },
     "precision": {
         "enum": ["auto", "fp32", "bf16"],
         "default": "auto",

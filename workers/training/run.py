@@ -41,19 +41,25 @@ def is_finished(job: Job) -> bool:
     return isinstance(result, dict) and is_as_described(job.output, result["files"])
 
 
-def read_data(job: Job) -> Data:
+def read_data(job: Job, progress: Progress, stop: Stop) -> Data:
     """Read and check the rows.
 
     Raises:
+        Preempted: SIGTERM came; nothing is lost yet.
         DataError: they cannot teach these labels.
     """
     if len(set(job.labels)) < N_CLASSES_NEEDED or len(set(job.labels)) != len(job.labels):
         raise DataError(f"{len(job.labels)} labels given; a classifier needs two different ones")
-    train = read_rows(job.train)
+
+    def between(done: int) -> None:
+        stop.check()
+        progress.say("prepare", step=done, memory_bytes=device.memory_bytes())
+
+    train = read_rows(job.train, between)
     check_labels(train, job.labels, role="training", n_classes_needed=N_CLASSES_NEEDED)
     if job.validation is None:
         return Data(train, None)
-    validation = read_rows(job.validation)
+    validation = read_rows(job.validation, between)
     check_labels(validation, job.labels, role="validation", n_classes_needed=1)
     return Data(train, validation)
 
@@ -78,7 +84,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
         return
     progress.say("prepare")
     recipe = complete(task_type.recipe_schema, job.recipe)
-    data = read_data(job)
+    data = read_data(job, progress, stop)
     order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
     if isinstance(task_type, BringsTrainer):
         trained = task_type.train(order)
@@ -132,7 +138,7 @@ def _figures(loop: Loop) -> dict[str, Any]:
     position = loop.position
     metrics: dict[str, Any] = {}
     if loop.validation is not None:
-        metrics = summarise(loop.validation.truth, loop.validation_scores(), loop.job.labels)
+        metrics = summarise(loop.validation.truth, loop.final_scores(), loop.job.labels)
     return {
         "metrics": metrics,
         "history": position.history,
@@ -149,6 +155,8 @@ def _figures(loop: Loop) -> dict[str, Any]:
         "utilisation": loop.utilisation.share if loop.utilisation else None,
         "peak_operations_per_second": loop.utilisation.peak if loop.utilisation else None,
         "final_loss": _finite(position.smooth_loss),
+        "accumulation": position.accumulation,
+        "shortages": position.shortages,
     }
 
 
@@ -172,6 +180,7 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
             "seconds": order.stop.seconds(),
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "seed": job.seed,
+            "repeated_ids": order.data.train.n_repeated_ids,
             "recipe": dict(order.recipe),
             "resumed_from_step": None if resumed is None else resumed.step,
             "code": code_version(),

@@ -29,7 +29,10 @@ from workers.training.job import (
 StopReason = Literal["cancel", "lease_lost", "shutdown", "deadline"]
 OutcomeKind = Literal["succeeded", "preempted", "failed", "killed", "cancelled"]
 
+OUT_OF_MEMORY = "out-of-memory"
 GRACE_SECONDS = 60.0
+CANCEL_GRACE_SECONDS = 8.0
+"""Of a run that nobody wants any more: no checkpoint of it is needed."""
 LOG_TAIL_CHARACTERS = 2000
 READ_BYTES = 1 << 16
 
@@ -42,7 +45,7 @@ class Outcome:
         kind: "succeeded": the output is on the disk and as described; "preempted": stopped for
             the lease or a shutdown, to go on from its last checkpoint; "cancelled"; "failed": no
             retry helps unless `exit_code` says crash (not 1); "killed": by a signal nobody here
-            sent, most often for want of memory.
+            sent; `error` is of the type out-of-memory where the kernel did so for want of it.
         result: what result.json says, if it succeeded.
         error: {"type", "title", "detail"}, if it did not end well.
         exit_code: of the process; negative is a signal.
@@ -52,6 +55,12 @@ class Outcome:
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     exit_code: int
+
+    @property
+    def is_for_memory(self) -> bool:
+        """Return whether the kernel ended the process for want of memory."""
+        kind = (self.error or {}).get("type")
+        return self.kind == "killed" and kind == f"/problems/{OUT_OF_MEMORY}"
 
 
 def problem(name: str, title: str, detail: str) -> dict[str, Any]:
@@ -133,6 +142,15 @@ def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> Non
         return
 
 
+def memory_kills(root: Path = Path("/proc")) -> int:
+    """Return how many processes the kernel of this machine has killed for want of memory."""
+    try:
+        words = (root / "vmstat").read_text().split()
+    except OSError:
+        return 0
+    return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
+
+
 def run_process(
     job_dir: Path,
     *,
@@ -149,9 +167,13 @@ def run_process(
         on_progress: called with each progress object.
         should_stop: asked at every poll; a reason makes the child stop at its next step.
         poll_seconds: longest time between two polls.
-        grace_seconds: time from SIGTERM to SIGKILL; longer than a step and a checkpoint take.
+        grace_seconds: time from SIGTERM to SIGKILL; longer than a step and a checkpoint take. Of
+            a cancelled run at most `CANCEL_GRACE_SECONDS`. A process that has not ended so long
+            after its deadline is stopped too, whatever it is at.
         environment: variables on top of this process's own.
     """
+    deadline_at = _deadline_of(job_dir) + grace_seconds
+    kills_before = memory_kills()
     child, lines = _start(job_dir, environment)
     reason: StopReason | None = None
     kill_at = float("inf")
@@ -165,9 +187,11 @@ def run_process(
             else:
                 said, is_closed = lines.read(poll_seconds)
             last_error = _pass_on(said, on_progress) or last_error
-            if reason is None and (reason := should_stop()) is not None:
+            is_overdue = time.monotonic() >= deadline_at
+            if reason is None and (reason := should_stop() or ("deadline" if is_overdue else None)):
                 _signal_group(child, signal.SIGTERM)
-                kill_at = time.monotonic() + grace_seconds
+                shortest = CANCEL_GRACE_SECONDS if reason == "cancel" else grace_seconds
+                kill_at = time.monotonic() + min(grace_seconds, shortest)
             if time.monotonic() >= kill_at:
                 _signal_group(child, signal.SIGKILL)
         while not is_closed:
@@ -179,7 +203,14 @@ def run_process(
         if child.poll() is None:
             _signal_group(child, signal.SIGKILL)
             child.wait()
-    return _outcome(job_dir, child.returncode, reason, last_error)
+    is_for_memory = child.returncode == -signal.SIGKILL and memory_kills() > kills_before
+    return _outcome(job_dir, child.returncode, reason, last_error, is_for_memory=is_for_memory)
+
+
+def _deadline_of(job_dir: Path) -> float:
+    """Return when a process that starts now must have ended, on the monotonic clock."""
+    seconds = (read_json(job_dir / JOB) or {}).get("deadline_seconds")
+    return time.monotonic() + float(seconds) if seconds else float("inf")
 
 
 def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
@@ -202,7 +233,12 @@ def _pass_on(
 
 
 def _outcome(
-    job_dir: Path, exit_code: int, reason: StopReason | None, said: dict[str, Any] | None
+    job_dir: Path,
+    exit_code: int,
+    reason: StopReason | None,
+    said: dict[str, Any] | None,
+    *,
+    is_for_memory: bool,
 ) -> Outcome:
     """Conclude from the exit status, why it was stopped, and what lies on the disk."""
     if reason == "cancel":
@@ -216,12 +252,16 @@ def _outcome(
     if exit_code == EXIT_PREEMPTED or (reason is not None and exit_code != EXIT_REFUSED):
         return Outcome("preempted", None, None, exit_code)
     if exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        detail = f"{name} ended it; if that was for memory, halve token_budget or batch_size"
-        return Outcome(
-            "killed", None, problem("killed", "The process was killed", detail), exit_code
-        )
+        return Outcome("killed", None, _kill_of(exit_code, is_for_memory), exit_code)
     return Outcome("failed", None, _error_of(job_dir, said), exit_code)
+
+
+def _kill_of(exit_code: int, is_for_memory: bool) -> dict[str, Any]:
+    if is_for_memory:
+        detail = "the kernel ended the process for want of memory; it goes on with halved batches"
+        return problem(OUT_OF_MEMORY, "The memory ran out", detail)
+    detail = f"{signal.Signals(-exit_code).name} ended it; it goes on from its last checkpoint"
+    return problem("killed", "The process was killed", detail)
 
 
 def _finished(job_dir: Path) -> Outcome:

@@ -100,9 +100,10 @@ def fitted(columns: Sequence[Column], inputs: Inputs) -> tuple[tuple[Column, ...
     found: list[Column] = []
     new: dict[str, int] = {}
     rare: dict[str, int] = {}
+    counts = _counts([column.name for column in columns if column.type == CATEGORY], inputs)
     for column in columns:
         if column.type == CATEGORY:
-            extended, n_rare = _with_categories(column, inputs)
+            extended, n_rare = _with_categories(column, counts[column.name])
             added = len(extended.categories) - len(column.categories)
             new |= {column.name: added} if added else {}
             rare |= {column.name: n_rare} if n_rare else {}
@@ -134,12 +135,20 @@ def fitted(columns: Sequence[Column], inputs: Inputs) -> tuple[tuple[Column, ...
     )
 
 
-def _with_categories(column: Column, inputs: Inputs) -> tuple[Column, int]:
+def _counts(names: Sequence[str], inputs: Inputs) -> dict[str, Counter[str]]:
+    """Return how often each text comes, by column, in one pass over the rows."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for row in inputs if names else ():
+        for name, counts in found.items():
+            if isinstance(value := row.get(name), str):
+                counts[value] += 1
+    return found
+
+
+def _with_categories(column: Column, counts: Counter[str]) -> tuple[Column, int]:
     """Return a column with the categories of these rows, and how many rows have too rare a one."""
-    values = [row.get(column.name) for row in inputs]
     known = frozenset(column.categories)
-    counts = Counter(v for v in values if isinstance(v, str) and v not in known)
-    new = sorted(counts, key=lambda value: (-counts[value], value))
+    new = sorted(counts.keys() - known, key=lambda value: (-counts[value], value))
     room = max(0, MOST_CATEGORIES - len(column.categories))
     n_rare = sum(counts[value] for value in new[room:])
     return replace(column, categories=(*column.categories, *new[:room])), n_rare

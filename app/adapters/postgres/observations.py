@@ -1,6 +1,6 @@
 """Inference records and their labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 from uuid import UUID
@@ -52,6 +52,7 @@ SELECT k.id, c.id IS NOT NULL, c.id IS NOT NULL AND k.present IS NULL
 FROM known k LEFT JOIN changed c ON c.id = k.id
 """
 
+_LABELLED_AT_A_TIME: Final = 4096
 MOST_LABELLED: Final = 100_000
 """Labelled rows that a check reads: the newest labels, whatever came before."""
 
@@ -239,13 +240,15 @@ class PostgresObservations:
 
     def labelled(
         self, model_id: UUID, *, after_label: int, through_label: int
-    ) -> tuple[Sequence[Example], int]:
-        """Return the rows labelled in a stretch of label numbers, in order of arrival.
+    ) -> Iterator[Example | None]:
+        """Yield the rows labelled in a stretch of label numbers, in order of arrival.
 
-        Rows that came in broken are left out. Also how many more there were whose inputs are
-        forgotten.
+        Rows that came in broken are left out; those whose inputs are forgotten are None. A few
+        thousand are held at a time: the cursor is the server's.
         """
-        rows = self._session.execute(
+        # A cursor is planned for the first tenth of its rows; all of these are read.
+        self._session.execute(text("SET LOCAL cursor_tuple_fraction = 1"))
+        found = self._session.execute(
             select(*_THIN)
             .where(
                 ObservationRow.model_id == model_id,
@@ -253,15 +256,15 @@ class PostgresObservations:
                 ObservationRow.label_sequence <= through_label,
                 is_sound(self._session, model_id, while_standing=False),
             )
-            .order_by(ObservationRow.sequence)
-        ).all()
-        bodies = self._bodies(rows)
-        found = [
-            Example(row.id, body[0], row.label or "", row.sequence, row.observed_at)
-            for row, body in zip(rows, bodies, strict=True)
-            if body
-        ]
-        return found, len(rows) - len(found)
+            .order_by(ObservationRow.sequence),
+            execution_options={"yield_per": _LABELLED_AT_A_TIME},
+        )
+        for rows in found.partitions():
+            for row, body in zip(rows, self._bodies(rows), strict=True):
+                label = row.label or ""
+                yield (
+                    Example(row.id, body[0], label, row.sequence, row.observed_at) if body else None
+                )
 
     def newly_labelled(
         self, model_id: UUID, *, version: int, after_label: int, limit: int

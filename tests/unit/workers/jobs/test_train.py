@@ -1,11 +1,13 @@
 """What a worker makes of an error around the training process."""
 
 import errno
+import json
+from pathlib import Path
 
 import pytest
 
 from app.domain.errors import Invalid
-from workers.jobs.train import problem_of
+from workers.jobs.train import SHORTAGE, halve_batches, problem_of
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -27,3 +29,11 @@ def test_an_error_that_was_meant_for_the_user_keeps_its_words() -> None:
 
 def test_an_error_of_the_code_is_told_with_its_kind() -> None:
     assert problem_of(KeyError("x"))["detail"] == "KeyError('x')"
+
+
+def test_each_kill_for_memory_halves_the_batches_of_the_next_attempt(tmp_path: Path) -> None:
+    found = []
+    for _ in range(3):
+        halve_batches(tmp_path)
+        found.append(json.loads((tmp_path / SHORTAGE).read_text())["least_accumulation"])
+    assert found == [2, 4, 8]

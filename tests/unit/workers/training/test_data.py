@@ -100,7 +100,7 @@ def test_rows_are_read_in_file_order(tmp_path: Path) -> None:
     inputs = [json.dumps({"text": text}) for text in ("one", "two")]
     pq.write_table(pa.table({"id": ["x", "y"], "inputs": inputs, "label": ["b", "a"]}), path)
     read = read_rows(path)
-    assert read.ids == ["x", "y"]
+    assert list(read.ids) == ["x", "y"]
     assert read.inputs[1] == {"text": "two"}
     assert read.indices(["a", "b"]).tolist() == [1, 0]
 
@@ -111,8 +111,59 @@ def test_inputs_that_are_no_object_are_refused_by_row(tmp_path: Path, broken: st
     pq.write_table(
         pa.table({"id": ["x"], "inputs": pa.array([broken], pa.string()), "label": ["a"]}), path
     )
+    rows_of_file = read_rows(path)
     with pytest.raises(DataError, match="row 0"):
-        read_rows(path)
+        list(rows_of_file.inputs)
+
+
+def test_rows_in_several_groups_are_found_by_number_and_by_slice(tmp_path: Path) -> None:
+    path, n = tmp_path / "rows.parquet", 10
+    inputs = [json.dumps({"n": row}) for row in range(n)]
+    table = pa.table({"id": [str(row) for row in range(n)], "inputs": inputs, "label": ["a"] * n})
+    pq.write_table(table, path, row_group_size=3)
+    read = read_rows(path)
+    assert len(read) == len(read.inputs) == n
+    assert [read.inputs[row]["n"] for row in (0, 2, 3, 8, -1)] == [0, 2, 3, 8, 9]
+    assert read.inputs[2:7:2] == [{"n": 2}, {"n": 4}, {"n": 6}]
+    with pytest.raises(IndexError):
+        read.inputs[n]
+
+
+def test_going_through_rows_can_be_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    n = 3000
+    table = pa.table({"id": ["x"] * n, "inputs": ["{}"] * n, "label": ["a"] * n})
+    pq.write_table(table, path)
+    seen: list[int] = []
+
+    def between(done: int) -> None:
+        seen.append(done)
+        if done > 500:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(read_rows(path, between).inputs)
+    assert seen == [256, 512]
+
+
+def batches_one_by_one(order: list[int], lengths: np.ndarray, budget: int) -> list[list[int]]:
+    """Fill batches a row at a time."""
+    batches: list[list[int]] = []
+    for row in order:
+        if batches and (len(batches[-1]) + 1) * int(lengths[row]) <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_batches_are_those_that_rows_one_by_one_would_make(
+    lengths: np.ndarray, budget: int
+) -> None:
+    order = np.argsort(lengths, kind="stable").tolist()
+    found = [batch.tolist() for batch in ordered_batches(lengths, budget)]
+    assert found == batches_one_by_one(order, lengths, budget)
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ TURNS_OVER = {
 """The policy of a world whose old rows contradict the new ones: to keep to them would be wrong, and
 they do not make new ones few; no version is held to what was reached in an easier time; one that is
 a few points worse may stay."""
-GROWS = {"triggers": {"drift": {}, "performance": {}, "growth": {"share": 2.0}}}
-"""The policy of a world that moves slowly and where rows are few: three times as many are worth a
+GROWS = {"triggers": {"drift": {}, "performance": {}, "growth": {"share": 1.0}}}
+"""The policy of a world that moves slowly and where rows are few: twice as many are worth a
 retrain before any harm is proved."""
 WAIT_SECONDS = 3600.0
 BATCH = 2000

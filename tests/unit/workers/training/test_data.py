@@ -116,34 +116,12 @@ def test_inputs_that_are_no_object_are_refused_by_row(tmp_path: Path, broken: st
         list(rows_of_file.inputs)
 
 
-def test_rows_in_several_groups_are_found_by_number_and_by_slice(tmp_path: Path) -> None:
-    path, n = tmp_path / "rows.parquet", 10
-    inputs = [json.dumps({"n": row}) for row in range(n)]
-    table = pa.table({"id": [str(row) for row in range(n)], "inputs": inputs, "label": ["a"] * n})
-    pq.write_table(table, path, row_group_size=3)
-    read = read_rows(path)
-    assert len(read) == len(read.inputs) == n
-    assert [read.inputs[row]["n"] for row in (0, 2, 3, 8, -1)] == [0, 2, 3, 8, 9]
-    assert read.inputs[2:7:2] == [{"n": 2}, {"n": 4}, {"n": 6}]
-    with pytest.raises(IndexError):
-        read.inputs[n]
-
-
-def test_going_through_rows_can_be_stopped(tmp_path: Path) -> None:
+def test_rows_whose_id_came_before_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
-    n = 3000
-    table = pa.table({"id": ["x"] * n, "inputs": ["{}"] * n, "label": ["a"] * n})
+    ids = ["x", "y", "x", "x", "z"]
+    table = pa.table({"id": ids, "inputs": ["{}"] * 5, "label": ["a", "b"] * 2 + ["a"]})
     pq.write_table(table, path)
-    seen: list[int] = []
-
-    def between(done: int) -> None:
-        seen.append(done)
-        if done > 500:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        list(read_rows(path, between).inputs)
-    assert seen == [256, 512]
+    assert read_rows(path).n_repeated_ids == 2
 
 
 def batches_one_by_one(order: list[int], lengths: np.ndarray, budget: int) -> list[list[int]]:

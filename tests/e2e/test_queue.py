@@ -7,7 +7,7 @@ from tests.e2e.support import FAST, LABELS, pictures, unique
 from upkeep import Upkeep
 
 WAIT = 240.0
-LONG = {**FAST, "epochs": 5000}
+LONG = {**FAST, "epochs": 1000}
 RULES = {"retrain": {"cool_down_seconds": 0.0, "maximum_in_flight": 3}}
 
 
@@ -26,7 +26,7 @@ def made(client, rules=RULES):
         objective={"baseline": 0.5},
         policy=rules,
     )
-    model.upload("training", pictures(200, seed=0))
+    model.upload("training", pictures(400, seed=0))
     return model
 
 

@@ -83,7 +83,7 @@ def test_a_card_holds_what_the_record_holds(api, work, model, trained):
 
 def test_words_of_a_user_do_not_become_markup(api, model, trained):
     card = api.get(f"/v1/models/{model.name}/versions/1/card").text
-    assert r"Because: new \| labels \# \<b\>now\</b\>" in card
+    assert r"new \| labels \# \<b\>now\</b\>" in card
     assert "\n# <b>" not in card
     recipe = card.partition("```json\n")[2].partition("\n```")[0]
     assert json.loads(recipe) == {"epochs": 3, "note": "'''"}

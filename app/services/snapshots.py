@@ -112,7 +112,8 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     newer, n_newer = work.observations.labelled(
         model.id, after_label=since, through_label=spec.through_label
     )
-    mask = held_out([row.label for row in newer], share=policy.retrain.holdout_share)
+    strata = model.answer.strata([row.label for row in newer])
+    mask = held_out(strata, share=policy.retrain.holdout_share)
     window = [row for row, out in zip(newer, mask, strict=True) if out]
     learnable = [row for row, out in zip(newer, mask, strict=True) if not out]
     may_repeat = rows_may_repeat(work, model)
@@ -125,9 +126,10 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     train = [*unjudged([*uploaded, *older]), *newest]
     if len({row.label for row in train}) < 2:
         gone = n_older + n_newer
+        distinct = model.answer.distinct
         raise Invalid(
-            f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
-            "dataset or send labels of at least two classes"
+            f"the {len(train)} rows to learn from hold fewer than two {distinct}; upload a "
+            f"training dataset or send labels of at least two {distinct}"
             + (f" ({gone} labelled rows were left out: their inputs are forgotten)" if gone else "")
         )
     late = window[-max(MINIMUM_REFERENCE_ROWS, len(window) // 2) :]
@@ -158,7 +160,7 @@ def _uploaded(
     datasets = datasets or work.datasets.of(model.id, "reference", through=spec.through_dataset)[:1]
     rows = rows_of(artifacts, datasets)
     if rows and not work.datasets.of(model.id, "holdout"):
-        mask = held_out([row.label for row in rows], share=HOLDOUT_SHARE)
+        mask = held_out(model.answer.strata([row.label for row in rows]), share=HOLDOUT_SHARE)
         aside = [row for row, out in zip(rows, mask, strict=True) if out]
         if aside:
             add_dataset(work, artifacts, model.id, "holdout", aside, spec.through_dataset)

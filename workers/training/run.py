@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from app.domain.answers import CLASS, NUMBER
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
-from workers.training.data import Data, check_labels, read_rows
+from workers.training.data import Data, check_labels, check_numbers, read_rows
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
@@ -27,7 +28,7 @@ from workers.training.loop import Loop, Prepared
 from workers.training.metrics import summarise
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
-from workers.training.task_type import BringsLearner, Learner, TaskType
+from workers.training.task_type import BringsLearner, Learner, TaskType, answers_of
 from workers.training.trainer import BringsTrainer, Order, Trained, check_start, start_directory
 from workers.training.versions import library_versions
 
@@ -40,12 +41,14 @@ def is_finished(job: Job) -> bool:
     return isinstance(result, dict) and is_as_described(job.output, result["files"])
 
 
-def read_data(job: Job) -> Data:
-    """Read and check the rows.
+def read_data(job: Job, answers: str = CLASS) -> Data:
+    """Read and check the rows of a kind of answer.
 
     Raises:
         DataError: they cannot teach these labels.
     """
+    if answers == NUMBER:
+        return _read_numbers(job)
     if len(set(job.labels)) < N_CLASSES_NEEDED or len(set(job.labels)) != len(job.labels):
         raise DataError(f"{len(job.labels)} labels given; a classifier needs two different ones")
     train = read_rows(job.train)
@@ -54,6 +57,16 @@ def read_data(job: Job) -> Data:
         return Data(train, None)
     validation = read_rows(job.validation)
     check_labels(validation, job.labels, role="validation", n_classes_needed=1)
+    return Data(train, validation)
+
+
+def _read_numbers(job: Job) -> Data:
+    train = read_rows(job.train)
+    check_numbers(train, role="training", n_different_needed=N_CLASSES_NEEDED)
+    if job.validation is None:
+        return Data(train, None)
+    validation = read_rows(job.validation)
+    check_numbers(validation, role="validation", n_different_needed=1)
     return Data(train, validation)
 
 
@@ -77,7 +90,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
         return
     progress.say("prepare")
     recipe = complete(task_type.recipe_schema, job.recipe)
-    data = read_data(job)
+    data = read_data(job, answers_of(task_type))
     order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
     if isinstance(task_type, BringsTrainer):
         trained = task_type.train(order)

@@ -8,7 +8,7 @@ from app.domain.registry import scan
 from app.services.ports import Plugin
 from workers.detectors import described
 from workers.task_types import task_types
-from workers.training.task_type import HasColumns, TaskType
+from workers.training.task_type import HasColumns, TaskType, answers_of
 
 scan(workers.task_types)
 scan(workers.detectors)
@@ -41,6 +41,7 @@ def plugins() -> list[Plugin]:
                 "metrics": list(task_type.metrics),
                 "default_contract": list(task_type.default_contract),
                 "column_types": column_types(task_type),
+                "answers": answers_of(task_type),
                 "needed_files": list(task_type.needed_files),
                 "libraries": list(task_type.libraries),
             },

@@ -66,7 +66,14 @@ self_test_delay = Gauge(
 blind_shifts = Gauge(
     "upkeep_blind_shifts", "Known shifts that the detectors are blind to.", ["model"]
 )
-accuracy = Gauge("upkeep_accuracy_ratio", "Labelled accuracy of the champion.", ["model"])
+accuracy = Gauge(
+    "upkeep_accuracy_ratio", "Labelled accuracy of the champion; of numbers, closeness.", ["model"]
+)
+error = Gauge(
+    "upkeep_error",
+    "Errors of the champion's labelled answers, of numbers (rmse, mae, bias), in their unit.",
+    ["model", "metric"],
+)
 estimated = Gauge(
     "upkeep_accuracy_estimate_ratio",
     "Accuracy of the newest rows and its 95 % interval: confidence alone, or corrected by labels.",
@@ -110,6 +117,7 @@ lost_parts = Counter(
 
 ALIVE_SECONDS = 20.0
 _ANEW = (
+    error,
     finding,
     drift_score,
     drift_effect,
@@ -215,6 +223,8 @@ def _refresh_report(model: str, item: dict[str, object]) -> None:
     performance, scores = item["performance"], item["scores"]
     if isinstance(performance, dict) and performance.get("accuracy") is not None:
         accuracy.labels(model).set(performance["accuracy"])
+        for name, value in performance.get("errors", {}).items():
+            error.labels(model, name).set(value)
     _refresh_estimate(model, item["estimate"])
     slices = item["slices"]
     for one in slices if isinstance(slices, list) else []:
@@ -231,7 +241,8 @@ def _refresh_report(model: str, item: dict[str, object]) -> None:
 
 
 def _refresh_estimate(model: str, estimate: object) -> None:
-    if not isinstance(estimate, dict) or estimate["state"] == "insufficient_data":
+    no_estimate = {"insufficient_data", "not_estimated"}
+    if not isinstance(estimate, dict) or estimate["state"] in no_estimate:
         return
     estimate_stands.labels(model).set(estimate["state"] == "stands")
     estimate_labels.labels(model).set(estimate["n_labels"])

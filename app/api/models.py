@@ -13,10 +13,12 @@ from app.api.schemas import (
     Listing,
     ModelAnswer,
     NewModelBody,
+    ObjectiveBody,
     PolicyAnswer,
     ReasonBody,
     RetentionAnswer,
 )
+from app.domain.answers import Answer, Number
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, time_text
 from app.domain.privacy import Privacy
@@ -37,6 +39,8 @@ def shown(work: UnitOfWork, model: MaintainedModel) -> Json:
         "task_type": model.task_type,
         "base_model": model.base_model,
         "labels": model.labels,
+        "answers": model.answer.kind,
+        "target": _target(model.answer),
         "input_contract": {"fields": [_field(field) for field in model.contract.fields]},
         "objective": model.objective,
         "measured_baseline": model.measured_baseline,
@@ -49,6 +53,13 @@ def shown(work: UnitOfWork, model: MaintainedModel) -> Json:
             incidents.shown(model.name, one) for one in work.incidents.standing(model.id)
         ],
     }
+
+
+def _target(answer: Answer) -> Json | None:
+    if not isinstance(answer, Number):
+        return None
+    bounds = {"min": answer.minimum, "max": answer.maximum}
+    return {"unit": answer.unit, **bounds, "scale": answer.scale}
 
 
 def _field(field: ContractField) -> Json:
@@ -83,18 +94,27 @@ def _contract_field(stated: FieldBody) -> ContractField:
     )
 
 
+def _objective(stated: ObjectiveBody) -> Objective:
+    """Return an objective whose metric and direction are empty where nobody stated them."""
+    whole = stated.model_dump()
+    left_out = {"metric", "direction"} - stated.model_fields_set
+    return Objective(**whole | dict.fromkeys(left_out, ""))
+
+
 @router.post("/models", status_code=201, response_model=ModelAnswer)
 def create_model(body: NewModelBody, actor: Operator, work: Work) -> JSONResponse:
     """Register a model to be maintained."""
     stated = body.input_contract.fields if body.input_contract else ()
+    target = body.target
     new = models.NewModel(
         name=body.name,
         task_type=body.task_type,
         base_model=body.base_model,
         labels=body.labels,
         contract=[_contract_field(field) for field in stated] or None,
-        objective=Objective(**body.objective.model_dump()),
+        objective=_objective(body.objective),
         policy=body.policy,
+        target=Number(target.unit, target.min, target.max, target.scale) if target else None,
     )
     model = models.create(work, actor, new, now=now())
     with work:

@@ -105,7 +105,7 @@ def get_observation(name: str, observation_id: str, actor: Reader, work: Work) -
     """Return one observation with the history of its labels."""
     with work:
         model = work.models.get(name, actor.project_id)
-        return answer(work.observations.get(model.id, observation_id))
+        return answer(observations.shown(work, model, observation_id))
 
 
 @router.get("/quarantine", response_model=Listing)

@@ -158,7 +158,7 @@ def get_reference_rows(
         model = work.models.get(name, actor.project_id)
         dataset = references.dataset_of(work, work.versions.get(model.id, number))
     if kind == "ndjson":
-        return Response(references.as_ndjson(wired.artifacts, dataset), media_type=NDJSON)
+        return Response(references.as_ndjson(wired.artifacts, dataset, model), media_type=NDJSON)
     return FileResponse(
         wired.artifacts.path(dataset.sha256),
         media_type=PARQUET,

@@ -130,11 +130,37 @@ class ContractBody(Body):
 class ObjectiveBody(Body):
     """What counts as good."""
 
-    metric: str = "accuracy"
-    direction: Literal["maximize"] = "maximize"
+    metric: Annotated[
+        str, Field(description="one that the task type has; by default its first")
+    ] = "accuracy"
+    direction: Annotated[
+        Literal["maximize", "minimize"], Field(description="by default the metric's own")
+    ] = "maximize"
     margin: Annotated[float, Field(ge=0, le=1)] = 0.01
     slices: list[str] = []
     baseline: float | None = None
+
+
+class TargetBody(Body):
+    """What a model that answers with numbers answers with."""
+
+    unit: Annotated[str | None, Field(max_length=100)] = None
+    min: Annotated[float | None, Field(description="of a label; predictions may lie beyond")] = None
+    max: Annotated[float | None, Field(description="of a label; predictions may lie beyond")] = None
+    scale: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="error that counts as entirely wrong; by default the range of the middle "
+            "half of the first labels that a version is judged on",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise ValueError(f"min must be below max: {self.min} is not below {self.max}")
+        return self
 
 
 class NewModelBody(Body):
@@ -145,7 +171,11 @@ class NewModelBody(Body):
     base_model: Annotated[
         str, Field(min_length=1, description="a local directory, a preset, or a hub id")
     ]
-    labels: Annotated[list[str], Field(min_length=1, max_length=10_000)]
+    labels: Annotated[
+        list[str],
+        Field(max_length=10_000, description="every class; none where answers are numbers"),
+    ] = []
+    target: TargetBody | None = None
     input_contract: ContractBody | None = None
     objective: ObjectiveBody = ObjectiveBody()
     policy: dict[str, Any] = {}
@@ -282,6 +312,8 @@ class ModelAnswer(Answer):
     task_type: str
     base_model: str
     labels: list[str]
+    answers: Literal["class", "number"]
+    target: dict[str, Any] | None
     input_contract: dict[str, Any]
     objective: dict[str, Any]
     policy: PolicyAnswer
@@ -397,7 +429,7 @@ class BoundedAnswer(Answer):
 class EstimateAnswer(Answer):
     """Accuracy where labels are few or none."""
 
-    state: Literal["stands", "withdrawn", "insufficient_data"]
+    state: Literal["stands", "withdrawn", "insufficient_data", "not_estimated"]
     reason: str
     since: datetime | None
     without_labels: BoundedAnswer | None

@@ -199,20 +199,22 @@ def _too_little_to_learn(situation: Situation, policy: Policy) -> str | None:
 
 def no_fall_in_words(labelled: PerformanceEvidence) -> str:
     """Return what labels say that prove no fall: no more than their interval does."""
-    claim = "accuracy holds" if labelled.holds else "no fall of accuracy is proved"
+    name = labelled.measure
+    claim = f"{name} holds" if labelled.holds else f"no fall of {name} is proved"
     return f"{claim}: {in_words(labelled)}"
 
 
 def in_words(labelled: PerformanceEvidence) -> str:
     """Return what the labels say of accuracy, with its numbers."""
-    text = f"accuracy {labelled.accuracy or 0:.3f}"
+    text = f"{labelled.measure} {labelled.accuracy or 0:.3f}"
     if labelled.lower is not None and labelled.upper is not None:
         text += f" [{labelled.lower:.3f}, {labelled.upper:.3f}]"
     text += f" over {labelled.n} labelled answers"
     if labelled.accuracy_since is not None and labelled.n_since >= MINIMUM_SPAN:
         text += f", {labelled.accuracy_since:.3f} over the last {labelled.n_since}"
     now, most = _of_logarithm(labelled.log_e_value), _of_logarithm(labelled.log_e_value_max)
-    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {now}, at most {most})"
+    found = "".join(f"; {name} {value:.4g}" for name, value in labelled.errors.items())
+    return f"{text} (floor {labelled.floor:.3f}, evidence of a fall {now}, at most {most}{found})"
 
 
 def _of_logarithm(value: float) -> str:

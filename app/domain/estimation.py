@@ -37,6 +37,7 @@ class EstimateState(StrEnum):
     STANDS = "stands"
     WITHDRAWN = "withdrawn"
     INSUFFICIENT = "insufficient_data"
+    NOT_ESTIMATED = "not_estimated"
 
 
 @dataclass(frozen=True, slots=True)

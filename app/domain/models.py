@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.domain.answers import Answer, Classes
 from app.domain.observations import InputContract
 
 
@@ -15,7 +16,8 @@ class Objective:
 
     Attributes:
         metric: primary metric; larger is better when `direction` is "maximize".
-        margin: a challenger may be worse by so much and still count as not inferior.
+        margin: a challenger may be worse by so much and still count as not inferior; of numbers, as
+            a share of what one constant answer would lose.
         slices: input fields by whose values the evidence is split too.
         baseline: the fixed yardstick its owner states; None = the probe-head score, set once.
     """
@@ -29,7 +31,11 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class MaintainedModel:
-    """One model that Upkeep keeps good."""
+    """One model that Upkeep keeps good.
+
+    Attributes:
+        answers_with: what it answers with, where that is not one of its labels.
+    """
 
     id: UUID
     project_id: UUID
@@ -45,3 +51,9 @@ class MaintainedModel:
     created_at: datetime
     measured_baseline: float | None = None
     watch: Mapping[str, Any] = field(default_factory=dict)
+    answers_with: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """Return the kind of its answers: one of its labels, unless it is stated otherwise."""
+        return self.answers_with or Classes(self.labels)

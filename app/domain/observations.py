@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+from app.domain.answers import Answer, Classes
 from app.domain.errors import Fault, printable
 from app.domain.pictures import SIGNATURE, png_fault
 from app.domain.privacy import Privacy, pseudonym
@@ -228,11 +229,11 @@ class Observation:
         id: the client's own id, unique within the model.
         sequence: arrival order; 0 before it is stored.
         inputs: what the model saw, by field.
-        prediction: the label it answered; None when not sent.
+        prediction: what it answered, as `Answer.stored` keeps it; None when not sent.
         scores: label -> probability, when sent.
         version: number of the version that answered; None when unknown.
-        shadow: version number (as text) -> label that version would have answered.
-        label: the true label once known.
+        shadow: version number (as text) -> what that version would have answered.
+        label: the true answer once known, as it is kept.
     """
 
     id: str
@@ -251,9 +252,10 @@ class Intake:
     """What the observations of a model are held to.
 
     Attributes:
-        labels: what it may answer.
+        labels: what it may answer, where that is one of a set.
         serving: the champion's number, for rows that name no version; None before there is one.
         secret: what values of hashed fields are hashed with; empty where there are none.
+        answers_with: what it answers with, where that is not one of its labels.
     """
 
     model_id: UUID
@@ -261,6 +263,12 @@ class Intake:
     contract: InputContract
     serving: int | None
     secret: bytes = field(default=b"", repr=False)
+    answers_with: Answer | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """Return the kind of its answers."""
+        return self.answers_with or Classes(self.labels)
 
     def stored(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return a good input in the form it is kept in: nothing missing, nothing private."""

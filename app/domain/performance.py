@@ -1,8 +1,14 @@
-"""Has the champion's accuracy fallen below what it was accepted with, as far as labels tell?"""
+"""Has the champion's accuracy fallen below what it was accepted with, as far as labels tell?
+
+Accuracy is the mean score of its answers, each in [0, 1]: of classes the share that is right, of
+other answers what `app.domain.answers` names as their measure. All that holds of the share of right
+answers here holds of the mean of any scores in [0, 1].
+"""
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +25,7 @@ class PerformanceEvidence:
 
     Attributes:
         n: labelled answers seen.
-        accuracy: share correct of all of them; None without any.
+        accuracy: mean score of all of them, of classes the share correct; None without any.
         floor: the lowest accuracy not called decay: accepted minus tolerated.
         log_e_value: natural logarithm of the e-detector's value now (-inf without evidence).
         log_e_value_max: its largest value since the watch began.
@@ -32,6 +38,8 @@ class PerformanceEvidence:
             whichever answer the change was placed at.
         lower: lower bound of the accuracy of all of them; None without any.
         upper: upper bound; both hold however often one looks, if accuracy is steady.
+        measure: what the mean score is called.
+        errors: what else is known of the answers, by name, such as the root mean squared error.
     """
 
     n: int
@@ -46,6 +54,8 @@ class PerformanceEvidence:
     upper_since: float | None
     lower: float | None = None
     upper: float | None = None
+    measure: str = "accuracy"
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -77,7 +87,7 @@ class PerformanceEvidence:
 
 
 def watch_accuracy(
-    correct: NDArray[np.bool_],
+    correct: NDArray[np.bool_] | NDArray[np.float64],
     accepted: float,
     tolerance: float,
     *,
@@ -91,34 +101,42 @@ def watch_accuracy(
     over all starts, averaged over the drops. As the ratio falls with each correct answer, it is an
     e-process for every accuracy at or above the floor, also one that varies, so that the value
     reaches N no earlier than after N answers on average. Nothing is lost by looking after each.
+    Between right and wrong the ratio is the line between the two: a bet on the mean of bounded
+    values (Waudby-Smith and Ramdas, 2023), which is an e-process for the same reason.
 
     Assumes that each answer's chance of being correct, given all before, is at least the floor
     while there is no decay: true of a steady stream in any order, not of labels that arrive wrong
     ones first.
 
     Args:
-        correct: (n,) whether each labelled answer was right, in the order of the answers.
+        correct: (n,) whether each labelled answer was right, or its score in [0, 1], in the order
+            of the answers.
         accepted: accuracy with which the version was accepted, in [0, 1].
         tolerance: fall that is tolerated, in accuracy points as a share.
         alpha: one minus the coverage of the interval since the change.
         drops: how far below the floor the alternatives lie.
     """
-    answers = np.asarray(correct, dtype=bool).reshape(-1)
+    answers: NDArray[Any] = np.asarray(correct).reshape(-1)
+    is_binary = answers.dtype == bool
     n = len(answers)
     floor = min(accepted - tolerance, 1 - 1e-9)
     alternatives = np.array([floor - drop for drop in drops if floor - drop > 0])
     if not len(alternatives) and floor > 0:
         alternatives = np.array([floor / 2])
     accuracy = float(answers.mean()) if n else None
-    bounds = anytime_interval(int(answers.sum()), n, alpha) if n else (None, None)
+    bounds = anytime_interval(float(answers.sum()), n, alpha) if n else (None, None)
     if not n or not len(alternatives):
         return PerformanceEvidence(
             n, accuracy, floor, -math.inf, -math.inf, None, 0, None, None, None, *bounds
         )
-    if_right = np.log(alternatives / floor)[:, None]
-    if_wrong = np.log((1 - alternatives) / (1 - floor))[:, None]
+    if_right = (alternatives / floor)[:, None]
+    if_wrong = ((1 - alternatives) / (1 - floor))[:, None]
+    if is_binary:
+        growth = np.where(answers, np.log(if_right), np.log(if_wrong))
+    else:
+        growth = np.log(answers * if_right + (1 - answers) * if_wrong)
     sums = np.zeros((len(alternatives), n + 1))
-    np.cumsum(np.where(answers, if_right, if_wrong), axis=1, out=sums[:, 1:])  # (k, n + 1)
+    np.cumsum(growth, axis=1, out=sums[:, 1:])  # (k, n + 1)
     detector = sums[:, 1:] + np.logaddexp.accumulate(-sums[:, :-1], axis=1)  # (k, n)
     mixture = np.logaddexp.reduce(detector, axis=0) - math.log(len(alternatives))  # (n,)
     starts = np.argmin(sums[:, :-1], axis=1)  # where each alternative's CUSUM would begin
@@ -127,9 +145,10 @@ def watch_accuracy(
     found = float(rises[best]) > 0
     start = int(starts[best]) if found else n
     since = answers[start:]
-    right = int(since.sum())
+    right = float(since.sum())
     # Any of n answers might have been the start: each such interval gets its part of alpha.
-    lower, upper = clopper_pearson(right, len(since), alpha / n) if found else (None, None)
+    interval = clopper_pearson if is_binary else mean_interval
+    lower, upper = interval(right, len(since), alpha / n) if found else (None, None)
     return PerformanceEvidence(
         n=n,
         accuracy=accuracy,
@@ -167,11 +186,14 @@ def confidence_sequence(
     return _bounds(right, n, mixture + math.log(alpha))
 
 
-def anytime_interval(n_correct: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+def anytime_interval(n_correct: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
     """Return the newest bounds of a `confidence_sequence`, from counts alone.
 
+    They hold of the mean of any scores in [0, 1]: the mixture of their geometric likelihoods lies
+    below that of linear ones, by the inequality of means, and those are fair bets.
+
     Args:
-        n_correct: right answers.
+        n_correct: right answers, or the sum of the scores.
         n: answers, at least one.
         alpha: one minus the coverage, in (0, 1).
     """
@@ -181,11 +203,31 @@ def anytime_interval(n_correct: int, n: int, alpha: float = 0.05) -> tuple[float
     return float(lower[0]), float(upper[0])
 
 
+def mean_interval(total: float, n: int, alpha: float) -> tuple[float, float]:
+    """Return an interval of a mean from the sum of n independent scores in [0, 1].
+
+    The means whose relative entropy to the observed one is at most log(2 / alpha) / n (Hoeffding,
+    1963, theorem 1): it holds for any n, and is wider than that of a share.
+
+    Args:
+        total: sum of the scores.
+        n: how many; with none the interval is (0, 1).
+        alpha: one minus the coverage, in (0, 1).
+    """
+    if not n:
+        return 0.0, 1.0
+    mean = min(max(total / n, 0.0), 1.0)
+    parts = [part * math.log(part) for part in (mean, 1 - mean) if part > 0]
+    limit = np.array([n * math.fsum(parts) - math.log(2 / alpha)])
+    lower, upper = _bounds(np.array([mean * n]), np.array([n]), limit)
+    return float(lower[0]), float(upper[0])
+
+
 def _bounds(
-    right: NDArray[np.int64], n: NDArray[np.int64], limit: NDArray[np.float64]
+    right: NDArray[Any], n: NDArray[np.int64], limit: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the accuracies, (n,) and (n,), between which the log likelihood exceeds a limit."""
-    wrong, mean = n - right, right / n
+    wrong, mean = np.maximum(n - right, 0), right / n
 
     def likelihood(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -209,6 +251,8 @@ def _bounds(
 def standard_error(accuracy: float, n: int) -> float:
     """Return the standard error of an accuracy measured on n rows, never quite 0.
 
+    That of a share; of other scores in [0, 1] it is at most this.
+
     The rows count as two more, one of them wrong (Laplace), so that a perfect score on a handful
     is not taken for certainty.
     """
@@ -216,7 +260,7 @@ def standard_error(accuracy: float, n: int) -> float:
     return math.sqrt(share * (1 - share) / (n + 2))
 
 
-def clopper_pearson(n_correct: int, n: int, alpha: float) -> tuple[float, float]:
+def clopper_pearson(n_correct: float, n: int, alpha: float) -> tuple[float, float]:
     """Return the exact two-sided interval of a share (Clopper and Pearson, 1934).
 
     Args:
@@ -235,19 +279,19 @@ def _beta_quantile(probability: float, a: float, b: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if _beta_distribution(middle, a, b) < probability:
+        if beta_distribution(middle, a, b) < probability:
             low = middle
         else:
             high = middle
     return (low + high) / 2
 
 
-def _beta_distribution(x: float, a: float, b: float) -> float:
+def beta_distribution(x: float, a: float, b: float) -> float:
     """Return the regularised incomplete beta function by its continued fraction (Lentz)."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     if x > (a + 1) / (a + b + 2):
-        return 1 - _beta_distribution(1 - x, b, a)
+        return 1 - beta_distribution(1 - x, b, a)
     front = math.exp(
         math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
     )

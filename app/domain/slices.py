@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -57,16 +57,16 @@ class Slice:
     Attributes:
         name: `field=value`.
         n_reference: labelled reference rows of the slice.
-        accepted: share right among them; None where they are too few to tell.
+        accepted: accuracy among them; None where they are too few to tell.
         floor: the lowest accuracy of the slice that is no fall.
         n: its labelled answers since the champion took over.
-        n_right: right ones among them.
+        n_right: right ones among them, or the sum of their scores in [0, 1].
         lower, upper: bounds of its accuracy that hold for all slices together with a chance of
             95 %, as long as it is steady.
         values: its e-detector, a value for each of `DROPS`.
         log_e_value_max: natural logarithm of the largest mean of them; None before any.
         rises: the logarithm that each drop's evidence rose by since it was lowest.
-        since: (answers, right ones) since then, for each drop.
+        since: (answers, `n_right` of them) since then, for each drop.
         drift: what the newest look said of its inputs; None before any.
     """
 
@@ -75,26 +75,26 @@ class Slice:
     accepted: float | None
     floor: float | None
     n: int = 0
-    n_right: int = 0
+    n_right: float = 0
     lower: float = 0.0
     upper: float = 1.0
     values: Sequence[float] = (0.0,) * len(DROPS)
     log_e_value_max: float | None = None
     rises: Sequence[float] = (0.0,) * len(DROPS)
-    since: Sequence[Sequence[int]] = field(default=((0, 0),) * len(DROPS))
+    since: Sequence[Sequence[float]] = field(default=((0, 0),) * len(DROPS))
     drift: SliceDrift | None = None
 
     def has_fallen(self, run_length: float) -> bool:
         """Whether the alarm was reached that sounds once in so many answers, or less often."""
         return self.log_e_value_max is not None and self.log_e_value_max >= math.log(run_length)
 
-    def in_words(self) -> str:
-        """Return what its labels say, with the numbers."""
+    def in_words(self, measure: str = "accuracy") -> str:
+        """Return what its labels say, with the numbers, by the name of the mean score."""
         n, right = max(zip(self.rises, self.since, strict=True))[1]
         recent = f", {right / n:.3f} over the last {n}" if n else ""
         evidence = math.exp(min(self.log_e_value_max or 0.0, 690.0))
         return (
-            f"accuracy of {self.name} is {self.n_right / max(self.n, 1):.3f} over {self.n} "
+            f"{measure} of {self.name} is {self.n_right / max(self.n, 1):.3f} over {self.n} "
             f"labelled answers{recent} (accepted {self.accepted or 0:.3f} on {self.n_reference}, "
             f"floor {self.floor or 0:.3f}, evidence of a fall at most {evidence:.3g})"
         )
@@ -103,7 +103,7 @@ class Slice:
 def slices_of(
     fields: Sequence[str],
     inputs: Sequence[Mapping[str, Any]],
-    correct: Sequence[bool],
+    correct: Sequence[float],
     *,
     tolerance: float,
     allowance_errors: float,
@@ -113,14 +113,16 @@ def slices_of(
     Args:
         fields: declared ones.
         inputs: of the labelled reference rows.
-        correct: whether the champion is right about each.
+        correct: whether the champion is right about each, or the score of its answer in [0, 1].
         tolerance: fall that is tolerated, as a share.
         allowance_errors: standard errors of the slice's accepted score tolerated beyond.
     """
     found = []
     for name in fields:
         rows = Counter(name_of(name, row) for row in inputs)
-        right = Counter(name_of(name, row) for row, hit in zip(inputs, correct, strict=True) if hit)
+        right: dict[str, float] = {}
+        for row, hit in zip(inputs, correct, strict=True):
+            right[name_of(name, row)] = right.get(name_of(name, row), 0) + hit
         for slice_name, n in rows.most_common(N_VALUES):
             accepted = right[slice_name] / n if n >= MINIMUM_REFERENCE else None
             floor = None
@@ -197,7 +199,9 @@ def labels_by_slice(
     slices: Sequence[Slice],
     fields: Sequence[str],
     inputs: Sequence[Mapping[str, Any]],
-    correct: Sequence[bool],
+    correct: Sequence[float],
+    *,
+    interval: Callable[[float, int, float], tuple[float, float]] = clopper_pearson,
 ) -> list[Slice]:
     """Return the slices after labels that have just come, in that order.
 
@@ -205,6 +209,13 @@ def labels_by_slice(
     one field share out the labels, so the sum of their e-detectors grows by at most one a label
     while none has fallen: any of them reaches N no sooner than after N labels on average, however
     many there are. Of f fields, each is held to f times N.
+
+    Args:
+        slices: as they stood before.
+        fields: declared ones.
+        inputs: of the rows.
+        correct: whether the champion is right about each, or the score of its answer in [0, 1].
+        interval: bounds of a mean from a sum, a number of rows and one minus the coverage.
     """
     by_name = {one.name: one for one in slices}
     for name in fields:
@@ -216,17 +227,18 @@ def labels_by_slice(
     return [
         replace(one, lower=lower, upper=upper)
         for one in by_name.values()
-        for lower, upper in [clopper_pearson(one.n_right, one.n, alpha)]
+        for lower, upper in [interval(one.n_right, one.n, alpha)]
     ]
 
 
-def _after(one: Slice, *, right: bool) -> Slice:
+def _after(one: Slice, *, right: float) -> Slice:
     counted = replace(one, n=one.n + 1, n_right=one.n_right + right)
     if one.floor is None or not 0 < one.floor < 1:
         return counted
     drops = np.asarray(DROPS)
     alternatives = np.where(drops < one.floor, one.floor - drops, one.floor / 2)
-    growth = alternatives / one.floor if right else (1 - alternatives) / (1 - one.floor)
+    if_right, if_wrong = alternatives / one.floor, (1 - alternatives) / (1 - one.floor)
+    growth = right * if_right + (1 - right) * if_wrong
     values = np.minimum((np.asarray(one.values) + 1) * growth, 1e300)
     evidence, highest = math.log(values.mean()), one.log_e_value_max
     rises = np.asarray(one.rises) + np.log(growth)

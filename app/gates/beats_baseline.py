@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.domain.answers import MINIMIZE
 from app.domain.evaluation import Evidence
 from app.domain.performance import standard_error
 from app.domain.promotion import Verdict
@@ -11,13 +12,14 @@ from app.gates import gates
 
 @gates.register("beats-baseline")
 class BeatsBaseline:
-    """Fails when the primary metric on the frozen holdout is surely under the baseline.
+    """Fails when the primary metric on the frozen holdout is surely worse than the baseline.
 
-    Surely: by more than the margin and one standard error, as if the metric were a share of the
-    rows; a first version is judged on few.
+    Surely: by more than the objective's margin (a share of the baseline where smaller is better)
+    and, of a metric that is a share of the rows, one standard error; a first version is judged on
+    few.
     """
 
-    description = "not surely under the baseline's score on the frozen holdout"
+    description = "not surely worse than the baseline on the frozen holdout"
     options: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 
     def judge(self, evidence: Evidence, options: Mapping[str, Any]) -> Verdict:
@@ -26,14 +28,20 @@ class BeatsBaseline:
         if evidence.baseline is None or found is None:
             return Verdict("beats-baseline", True, "no baseline is set")
         score = float(found.challenger[evidence.metric])
-        error = standard_error(score, found.n) if 0.0 <= score <= 1.0 else 0.0
-        passed = score >= evidence.baseline - evidence.margin - error
-        word = "reaches" if passed else "is under"
+        error = 0.0
+        if evidence.direction == MINIMIZE:
+            passed = score <= evidence.baseline * (1 + evidence.margin)
+            word = "reaches" if passed else "is above"
+        else:
+            error = standard_error(score, found.n) if 0.0 <= score <= 1.0 else 0.0
+            passed = score >= evidence.baseline - evidence.margin - error
+            word = "reaches" if passed else "is under"
         return Verdict(
             "beats-baseline",
             passed,
-            f"{evidence.metric} {score:.3f} on {found.n} {found.role} rows {word} the baseline "
-            f"{evidence.baseline:.3f} (margin {evidence.margin:g}, standard error {error:.3f})",
+            f"{evidence.metric} {_shown(score)} on {found.n} {found.role} rows {word} the baseline "
+            f"{_shown(evidence.baseline)} (margin {evidence.margin:g}"
+            + (f", standard error {error:.3f})" if error else ")"),
             {
                 "score": score,
                 "baseline": evidence.baseline,
@@ -41,3 +49,8 @@ class BeatsBaseline:
                 "standard_error": error,
             },
         )
+
+
+def _shown(value: float) -> str:
+    """Return three digits after the point, or four that count of what is no share."""
+    return f"{value:.3f}" if abs(value) <= 1 else f"{value:.4g}"

@@ -10,7 +10,10 @@ from app.gates import gates
 
 @gates.register("golden-set")
 class GoldenSet:
-    """Passes when the challenger answers enough of the golden set rightly."""
+    """Passes when the challenger answers enough of the golden set rightly.
+
+    A number is right when its error is below the scale that counts as entirely wrong.
+    """
 
     description = "answers at least so large a share of the golden set rightly"
     options: Mapping[str, Any] = {
@@ -27,7 +30,8 @@ class GoldenSet:
         if found is None or found.n == 0:
             return Verdict("golden-set", False, "no golden set was uploaded; upload one first")
         needed = float(options.get("minimum_share", 1.0))
-        share = float(found.challenger["accuracy"])
+        summary = found.challenger
+        share = float(summary["accuracy"] if "accuracy" in summary else summary["right_share"])
         return Verdict(
             "golden-set",
             share >= needed,

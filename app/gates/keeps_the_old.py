@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.evaluation import Evidence, gain_interval
+from app.domain.evaluation import Evidence
 from app.domain.promotion import Verdict
 from app.gates import gates
 
@@ -28,7 +28,7 @@ class KeepsTheOld:
         if found is None or found.pairs is None or found.n == 0:
             return Verdict(name, True, "there is no champion or no frozen holdout to compare on")
         tolerated = float(options.get("tolerated_loss", 0.02))
-        lower, upper = gain_interval(found.pairs, confidence=0.9)
+        lower, upper = found.pairs.interval(0.9)
         gain = found.pairs.gain
         passed = gain >= -tolerated or (upper >= -tolerated and gain >= -2 * tolerated)
         return Verdict(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from app.domain.answers import LARGEST, Answer, Number
 from app.domain.observations import (
     MAXIMUM_COORDINATE,
     MAXIMUM_ID_LENGTH,
@@ -75,9 +76,15 @@ def _judged(table: pa.Table, intake: Intake, now: datetime) -> tuple[Batch, Mask
     empty = pa.nulls(n, pa.string())
     ids = _strings(own.get("id", empty))
     good &= _is_text(ids, MAXIMUM_ID_LENGTH) & _mask(pc.greater(pc.utf8_length(ids), 0))
-    answers = {key: _strings(own.get(key, empty)) for key in (PREDICTION, "label")}
-    for values in answers.values():
-        good &= _mask(pc.or_(pc.is_null(values), pc.is_in(values, value_set=labels)))
+    answers = {}
+    for key in (PREDICTION, "label"):
+        given = own.get(key, empty)
+        if intake.answers_with is not None:
+            answers[key], is_good = _kept(given, intake.answers_with, is_label=key == "label")
+            good &= is_good
+        else:
+            answers[key] = values = _strings(given)
+            good &= _mask(pc.or_(pc.is_null(values), pc.is_in(values, value_set=labels)))
     columns = {PREDICTION: answers[PREDICTION]}
     for field in intake.contract.fields:
         name = field.name
@@ -87,6 +94,8 @@ def _judged(table: pa.Table, intake: Intake, now: datetime) -> tuple[Batch, Mask
             values = pseudonyms(values, field, intake)
         if field.privacy is not Privacy.DROP:
             columns[f"input:{name}"] = values
+    if intake.answers_with is not None and "scores" in own:
+        raise _OddShape
     scores, is_good = _scores(own.get("scores", pa.nulls(n)), intake.labels)
     versions, has_version = _versions(own.get("version", pa.nulls(n)), intake.serving)
     times, has_time = _times(own.get("at", pa.nulls(n)), now)
@@ -183,6 +192,22 @@ def _numbers(values: pa.Array, field: ContractField) -> tuple[pa.Array, Mask | b
     if array.min() >= lowest and array.max() <= highest:  # both are NaN if one number is
         return stored, True
     return stored, (array >= lowest) & (array <= highest)
+
+
+def _kept(values: pa.Array, answer: Answer, *, is_label: bool) -> tuple[pa.Array, Mask | bool]:
+    """Return labels or predictions that are no labels of a set as they are kept, and where good."""
+    if pa.types.is_null(values.type) or values.null_count == len(values):
+        return pa.nulls(len(values), pa.string()), True
+    if not isinstance(answer, Number):
+        raise _OddShape
+    low = answer.minimum if is_label and answer.minimum is not None else -LARGEST
+    high = answer.maximum if is_label and answer.maximum is not None else LARGEST
+    bounds = ContractField(
+        "", FieldType.NUMBER, minimum=max(low, -LARGEST), maximum=min(high, LARGEST)
+    )
+    stored, good = _numbers(values, bounds)
+    texts = [None if value is None else answer.stored(value) for value in stored.to_pylist()]
+    return pa.array(texts, pa.string()), good | _mask(pc.is_null(stored))
 
 
 def _instants(values: pa.Array) -> pa.TimestampArray:

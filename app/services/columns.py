@@ -37,6 +37,7 @@ from app.services.rows import (
     body_of,
     id_faults,
     id_of,
+    kept_shadow,
     label_faults,
     observation_faults,
     scores_faults,
@@ -165,7 +166,7 @@ def _bad_places(columns: _Columns, intake: Intake) -> set[int]:
     if not _are_ids(columns.get("id")):
         bad |= _where(columns.get("id"), id_faults)
     for key in {"prediction", "label"} & columns.own.keys():
-        if not _are_labels(columns.own[key], labels):
+        if intake.answers_with or not _are_labels(columns.own[key], labels):
             bad |= _where(columns.own[key], partial(label_faults, key, intake=intake))
     others: dict[str, Callable[[Any], Any]] = {
         "at": time_faults,
@@ -188,12 +189,15 @@ def _where(values: Sequence[Any], faults: Callable[[Any], Any]) -> set[int]:
 
 def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
     """Return good rows as they are stored."""
-    body = {PREDICTION: pa.array(columns.get("prediction"), pa.string())}
+    body = {PREDICTION: _answers(columns.get("prediction"), intake)}
     for field in intake.contract.fields:
         if field.privacy is not Privacy.DROP:
             body |= _packed(columns.inputs[field.name], field, intake)
     times = [now if at is None else time_of(at) or now for at in columns.get("at")]
-    shadows = [canonical_json(value) if value else None for value in columns.get("shadow")]
+    shadows = [
+        canonical_json(kept_shadow(value, intake)) if value else None
+        for value in columns.get("shadow")
+    ]
     return Batch(
         ids=pa.array(columns.get("id"), pa.string()),
         observed_at=np.array([microseconds(at) for at in times], dtype=np.int64),
@@ -201,9 +205,17 @@ def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:
             [number or intake.serving for number in columns.get("version")], pa.int32()
         ),
         shadow=pa.array(shadows, pa.string()),
-        labels=pa.array(columns.get("label"), pa.string()),
+        labels=_answers(columns.get("label"), intake),
         body=pa.table(body | packed_scores([value or None for value in columns.get("scores")])),
     )
+
+
+def _answers(values: Sequence[Any], intake: Intake) -> pa.StringArray:
+    """Return good labels or predictions as they are kept."""
+    if intake.answers_with is None:
+        return pa.array(values, pa.string())
+    kept = [None if value is None else intake.answer.stored(value) for value in values]
+    return pa.array(kept, pa.string())
 
 
 def _packed(values: Sequence[Any], field: ContractField, intake: Intake) -> dict[str, pa.Array]:

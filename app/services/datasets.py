@@ -10,7 +10,7 @@ from app.domain.identity import new_id
 from app.domain.observations import Intake, Rejected, time_of
 from app.services.examples import input_hash, to_parquet
 from app.services.ports import Actor, Artifacts, Dataset, Example, UnitOfWork
-from app.services.rows import id_faults, time_faults
+from app.services.rows import id_faults, label_faults, time_faults
 from app.services.tables import nested
 
 ROLES: Final = ("training", "reference", "holdout", "golden")
@@ -48,7 +48,7 @@ def upload(
         raise Invalid(
             f"the dataset has no usable row among {len(rows)}; at least one is needed", faults
         )
-    _check_classes(role, good)
+    _check_labels(role, good, intake)
     sha256, size_bytes = artifacts.put(to_parquet(good))
     dataset = Dataset(new_id(), intake.model_id, role, sha256, size_bytes, len(good), now)
     with work:
@@ -81,7 +81,8 @@ def _sort_out(rows: Sequence[Any], intake: Intake) -> tuple[list[Example], list[
             seen[name] += 1
             if seen[name] > 1:  # another row that looks the same
                 name = f"{name}-{seen[name]}"
-        good.append(Example(name, inputs, row["label"], observed_at=time_of(row.get("at"))))
+        label = intake.answer.stored(row["label"])
+        good.append(Example(name, inputs, label, observed_at=time_of(row.get("at"))))
     return good, rejected
 
 
@@ -89,18 +90,23 @@ def _faults(row: Any, intake: Intake) -> list[Fault]:
     if not isinstance(row, Mapping):
         return [Fault("", "must be an object with inputs and label")]
     faults = intake.contract.faults(row.get("inputs"))
-    label = row.get("label")
-    if not isinstance(label, str) or label not in intake.labels:
-        shown = ", ".join(intake.labels[:20])
-        faults.append(Fault("/label", f"must be one of the model's labels: {shown}"))
+    faults += label_faults("label", row.get("label"), intake, is_required=True)
     return [*faults, *time_faults(row.get("at"))]
 
 
-def _check_classes(role: str, good: Sequence[Example]) -> None:
+def _check_labels(role: str, good: Sequence[Example], intake: Intake) -> None:
     classes = {example.label for example in good}
-    if role == "training" and len(classes) < 2:
+    if role != "training" or len(classes) > 1:
+        return
+    if intake.answers_with is not None:
+        fault = Fault("/label", "upload rows with different labels")
         raise Invalid(
-            f"all {len(good)} rows have the label {classes.pop()!r}; a training set needs at "
-            "least two classes",
-            [Fault("/label", "upload rows of at least two classes")],
+            f"the {len(good)} rows hold fewer than two {intake.answer.distinct}; a training set "
+            "needs at least two",
+            [fault],
         )
+    raise Invalid(
+        f"all {len(good)} rows have the label {classes.pop()!r}; a training set needs at "
+        "least two classes",
+        [Fault("/label", "upload rows of at least two classes")],
+    )

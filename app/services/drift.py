@@ -92,14 +92,16 @@ def begin(
 
 def labelled_performance(window: Window) -> PerformanceEvidence | None:
     """Return what the labels say of the champion; None without labels or an accepted score."""
-    if window.accepted is None or window.floor is None or not window.correct:
+    if window.accepted is None or window.floor is None or not len(window.correct):
         return None
     accuracy, _ = window.accepted
-    return watch_accuracy(
-        np.asarray(window.correct, dtype=bool),
+    answer = window.model.answers_with
+    found = watch_accuracy(
+        np.asarray(window.correct, dtype=np.float64 if answer else bool),
         accepted=accuracy,
         tolerance=accuracy - window.floor,
     )
+    return replace(found, measure=answer.measure, errors=window.errors) if answer else found
 
 
 def finish(
@@ -182,7 +184,7 @@ def finish(
             drift_began_after=watch.began_after,
             performance=performance,
             fallen_slices=tuple(
-                one.in_words()
+                one.in_words(window.model.answer.measure)
                 for one in fallen(slices, window.policy.performance.average_run_length)
             ),
             estimated=estimate.accuracy if estimate and estimate.stands else None,

@@ -1,11 +1,13 @@
 """Judging a challenger: what it is shown, and what becomes of the evidence."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
-from app.domain.errors import Conflict
+from app.domain.answers import Answer
+from app.domain.errors import Conflict, StaleVerdict
 from app.domain.evaluation import Evidence
 from app.domain.models import MaintainedModel
 from app.domain.training import Lease, RunEvent, RunState, TrainingRun
@@ -93,6 +95,8 @@ def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: floa
             return _cancel(work, lease, evidence.challenger_id)
         if baseline is not None:
             work.models.set_baseline(model.id, baseline)
+        if not keep_scale(work, model, [found.challenger for found in evidence.comparisons]):
+            raise StaleVerdict("the model's scale was set meanwhile; judge again")
         known = model.objective.baseline
         yardstick = known if known is not None else model.measured_baseline
         evidence = replace(evidence, baseline=yardstick if yardstick is not None else baseline)
@@ -113,7 +117,7 @@ def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: floa
                 version, VersionEvent.EVALUATED, actor="upkeep", reason="evidence was gathered"
             )
         metrics = {**version.metrics, **_by_role(evidence)}
-        work.versions.set_accepted(version.id, _accepted(evidence), metrics)
+        work.versions.set_accepted(version.id, _accepted(evidence, model.answer), metrics)
         outcome = promotion.conclude(work, model, version, evidence, verdicts)
         work.runs.set_result(run.id, outcome=outcome)
         work.runs.advance(run.id, RunEvent.SUCCEEDED, lease=lease)
@@ -143,7 +147,24 @@ def _by_role(evidence: Evidence) -> Json:
     return {found.role: document(found.challenger) for found in evidence.comparisons}
 
 
-def _accepted(evidence: Evidence) -> Json:
+def keep_scale(
+    work: UnitOfWork, model: MaintainedModel, summaries: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Keep the scale that answers were summarised with; tell whether the model has no other.
+
+    It is learned once, from the first rows that a version is judged on, so that all versions of
+    a model are held to one yardstick. In an open transaction.
+    """
+    known = model.answer.document() or {}
+    for scale in {one["scale"] for one in summaries if one.get("scale") is not None}:
+        if known.get("scale") is None:
+            work.models.learn_scale(model.id, scale)
+        elif known["scale"] != scale:
+            return False
+    return True
+
+
+def _accepted(evidence: Evidence, answer: Answer) -> Json:
     """Return the score a version is held to: on the newest unseen rows that are enough to tell."""
     window, holdout = evidence.comparison("window"), evidence.comparison("holdout")
     enough = window is not None and (holdout is None or window.n >= 100)
@@ -153,7 +174,7 @@ def _accepted(evidence: Evidence) -> Json:
     return {
         "metric": evidence.metric,
         "value": found.challenger.get(evidence.metric),
-        "accuracy": found.challenger.get("accuracy"),
+        "accuracy": found.challenger.get(answer.measure),
         "n": found.n,
         "role": found.role,
     }

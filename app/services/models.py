@@ -1,10 +1,11 @@
 """Registering a model to be maintained, and changing how."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from app.domain.answers import CLASS, NUMBER, Answer, Classes, Number
 from app.domain.errors import Fault, Invalid, NotReady
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
@@ -15,7 +16,12 @@ from app.services.ports import Actor, Json, Plugin, UnitOfWork
 
 @dataclass(frozen=True, slots=True)
 class NewModel:
-    """What a user says of a model to be maintained."""
+    """What a user says of a model to be maintained.
+
+    Attributes:
+        objective: an empty metric is the task type's first; an empty direction the metric's.
+        target: of a model that answers with numbers; None where nothing is stated.
+    """
 
     name: str
     task_type: str
@@ -24,6 +30,7 @@ class NewModel:
     contract: Sequence[ContractField] | None
     objective: Objective
     policy: Mapping[str, Any]
+    target: Number | None = None
 
 
 def create(work: UnitOfWork, actor: Actor, new: NewModel, *, now: datetime) -> MaintainedModel:
@@ -36,10 +43,10 @@ def create(work: UnitOfWork, actor: Actor, new: NewModel, *, now: datetime) -> M
     """
     with work:
         plugin = _task_type(work, new.task_type)
-        faults = _label_faults(new.labels)
-        if new.objective.metric not in plugin.detail["metrics"]:
-            known = ", ".join(plugin.detail["metrics"])
-            faults.append(Fault("/objective/metric", f"must be one of {known}"))
+        answers_with = _answers_with(plugin, new)
+        objective = _completed(new.objective, plugin, answers_with or Classes(new.labels))
+        faults = _answer_faults(new, answers_with)
+        faults += _objective_faults(objective, plugin, answers_with or Classes(new.labels))
         faults += _contract_faults(new.contract or (), _default_contract(plugin))
         faults += _column_faults(new.contract or (), plugin)
         if faults:
@@ -52,11 +59,12 @@ def create(work: UnitOfWork, actor: Actor, new: NewModel, *, now: datetime) -> M
             base_model=new.base_model,
             labels=tuple(new.labels),
             contract=InputContract(new.contract or _default_contract(plugin)),
-            objective=new.objective,
+            objective=objective,
             policy_version=1,
             policy=checked_policy(work, new.policy, new.task_type),
             is_paused=False,
             created_at=now,
+            answers_with=answers_with,
         )
         work.models.add(model, actor=actor.name)
         work.events.record(
@@ -78,6 +86,39 @@ def _task_type(work: UnitOfWork, name: str) -> Plugin:
         fault = Fault("/task_type", f"unknown task type {name!r}; known: {', '.join(known)}")
         raise Invalid("the model is not valid", [fault])
     return known[name]
+
+
+def _answers_with(plugin: Plugin, new: NewModel) -> Answer | None:
+    """Return what a model answers with, where its task type does not sort into labels."""
+    return (new.target or Number()) if plugin.detail.get("answers", CLASS) == NUMBER else None
+
+
+def _answer_faults(new: NewModel, answers_with: Answer | None) -> list[Fault]:
+    """Return what is wrong with a model's labels, or with what it has in their place."""
+    if answers_with is None:
+        of_target = [Fault("/target", f"must be left out: {new.task_type} answers with labels")]
+        return [*_label_faults(new.labels), *(of_target if new.target else ())]
+    if new.labels:
+        plural = answers_with.plural
+        return [Fault("/labels", f"must be left out: {new.task_type} answers with {plural}")]
+    return []
+
+
+def _completed(stated: Objective, plugin: Plugin, answer: Answer) -> Objective:
+    """Return an objective with a metric, and the direction that suits it."""
+    metric = stated.metric or str(plugin.detail["metrics"][0])
+    return replace(stated, metric=metric, direction=stated.direction or answer.direction_of(metric))
+
+
+def _objective_faults(objective: Objective, plugin: Plugin, answer: Answer) -> list[Fault]:
+    if objective.metric not in plugin.detail["metrics"]:
+        known = ", ".join(plugin.detail["metrics"])
+        return [Fault("/objective/metric", f"must be one of {known}")]
+    direction = answer.direction_of(objective.metric)
+    if objective.direction != direction:
+        detail = f"must be {direction!r} for {objective.metric}"
+        return [Fault("/objective/direction", detail)]
+    return []
 
 
 def _label_faults(labels: Sequence[str]) -> list[Fault]:
@@ -175,12 +216,15 @@ def add_labels(
 
     Raises:
         NotFound: no such model.
-        Invalid: an empty label.
+        Invalid: an empty label, or a model that answers with something else.
     """
     with work:
         model = work.models.get(name, actor.project_id)
         work.models.lock(model.id)
         model = work.models.by_id(model.id)
+        if model.answer.kind != CLASS:
+            fault = Fault("/add", f"{name} answers with {model.answer.plural}, not with labels")
+            raise Invalid("the labels are not valid", [fault])
         fresh = [label for label in dict.fromkeys(added) if label not in set(model.labels)]
         if "" in fresh:
             raise Invalid("the labels are not valid", [Fault("/add", "holds an empty label")])

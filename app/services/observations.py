@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from app.domain.errors import Fault, Invalid
 from app.domain.label_lag import LabelLag, measure_lag
+from app.domain.models import MaintainedModel
 from app.domain.observations import Ingested, Intake, Label, Rejected, time_of
 from app.services import tables
 from app.services.arrow_columns import sort_table
 from app.services.columns import Sorted, sort_rows
-from app.services.ports import Actor, UnitOfWork
+from app.services.ports import Actor, Json, UnitOfWork
 from app.services.rows import id_of, late_label_faults
 
 MAXIMUM_BATCH: Final = 50_000
@@ -93,7 +94,7 @@ def add_labels(
                 rejected.append(Rejected(index, id_of(row), faults))
             else:
                 at = time_of(row.get("at")) or now
-                good.append((index, Label(row["id"], row["label"], at)))
+                good.append((index, Label(row["id"], intake.answer.stored(row["label"]), at)))
         known, changed = work.observations.add_labels(intake.model_id, [label for _, label in good])
     fault = Fault("/id", "is not known; send the observation first, then its label")
     unknown = [
@@ -104,6 +105,22 @@ def add_labels(
     rejected = sorted([*rejected, *unknown], key=lambda row: row.index)
     _refuse_if_nothing_is_left(rejected, len(rows))
     return Ingested(changed, len(rows) - len(rejected) - changed, rejected)
+
+
+def shown(work: UnitOfWork, model: MaintainedModel, observation_id: str) -> Json:
+    """Return one observation with the history of its labels, in an open transaction.
+
+    Raises:
+        NotFound: no such observation.
+    """
+    found, read = work.observations.get(model.id, observation_id), model.answer.shown
+    return {
+        **found,
+        "prediction": read(found["prediction"]),
+        "label": read(found["label"]),
+        "shadow": {version: read(said) for version, said in found["shadow"].items()},
+        "labels": [{**label, "label": read(label["label"])} for label in found["labels"]],
+    }
 
 
 def label_lags(work: UnitOfWork, model_id: UUID, *, now: datetime) -> Sequence[LabelLag]:

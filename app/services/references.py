@@ -47,11 +47,11 @@ def shown(work: UnitOfWork, model: MaintainedModel, version: ModelVersion) -> Js
     }
 
 
-def as_ndjson(artifacts: Artifacts, dataset: Dataset) -> str:
+def as_ndjson(artifacts: Artifacts, dataset: Dataset, model: MaintainedModel) -> str:
     """Return the rows of a dataset as they can be uploaded again, one a line."""
     lines = []
     for row in rows_of(artifacts, [dataset]):
-        shown: Json = {"id": row.id, "inputs": row.inputs, "label": row.label}
+        shown: Json = {"id": row.id, "inputs": row.inputs, "label": model.answer.shown(row.label)}
         if row.observed_at is not None:
             shown["at"] = row.observed_at
         lines.append(canonical_json(document(shown)) + "\n")

@@ -57,19 +57,21 @@ def id_faults(value: Any) -> list[Fault]:
 
 
 def label_faults(key: str, value: Any, intake: Intake, *, is_required: bool = False) -> list[Fault]:
-    """Return what is wrong with a value that should be one of the model's labels."""
+    """Return what is wrong with a label or prediction."""
     if value is None and not is_required:
         return []
-    if isinstance(value, str) and value in intake.labels:
-        return []
-    shown = ", ".join(intake.labels[:20]) + (", ..." if len(intake.labels) > 20 else "")
-    return [Fault(f"/{key}", f"must be one of the model's labels: {shown}")]
+    problem = intake.answer.fault(value, is_label=key == "label")
+    return [Fault(f"/{key}", problem)] if problem else []
 
 
 def scores_faults(scores: Any, intake: Intake) -> list[Fault]:
     """Return what is wrong with scores."""
     if scores is None:
         return []
+    if intake.answers_with is not None:
+        return [
+            Fault("/scores", f"must be left out: this model answers with {intake.answer.plural}")
+        ]
     if not isinstance(scores, Mapping):
         return [Fault("/scores", "must map labels to probabilities")]
     return [
@@ -95,10 +97,13 @@ def shadow_faults(shadow: Any, intake: Intake) -> list[Fault]:
     """Return what is wrong with the answers of other versions."""
     if shadow is None or (
         isinstance(shadow, Mapping)
-        and all(key.isdecimal() and value in intake.labels for key, value in shadow.items())
+        and all(
+            key.isdecimal() and not intake.answer.fault(value, is_label=False)
+            for key, value in shadow.items()
+        )
     ):
         return []
-    return [Fault("/shadow", "must map version numbers to labels of the model")]
+    return [Fault("/shadow", f"must map version numbers to {intake.answer.plural}")]
 
 
 def time_faults(value: Any) -> list[Fault]:
@@ -125,6 +130,13 @@ def body_of(row: Any) -> str:
     return printable(text[:10_000])
 
 
+def kept_shadow(shadow: Mapping[str, Any] | None, intake: Intake) -> Mapping[str, str] | None:
+    """Return good answers of other versions as they are kept."""
+    if not shadow:
+        return None
+    return {version: intake.answer.stored(value) for version, value in shadow.items()}
+
+
 def observation(row: Mapping[str, Any], now: datetime, intake: Intake) -> Observation:
     """Return the value of a good row.
 
@@ -133,13 +145,18 @@ def observation(row: Mapping[str, Any], now: datetime, intake: Intake) -> Observ
         now: the time of a row that states none.
         intake: what it was held to.
     """
+
+    def kept(key: str) -> str | None:
+        value = row.get(key)
+        return None if value is None else intake.answer.stored(value)
+
     return Observation(
         id=row["id"],
         at=time_of(row.get("at")) or now,
         inputs=intake.stored(row["inputs"]),
-        prediction=row.get("prediction"),
+        prediction=kept("prediction"),
         scores=row.get("scores"),
         version=row.get("version") or intake.serving,
-        shadow=row.get("shadow") or {},
-        label=row.get("label"),
+        shadow=kept_shadow(row.get("shadow"), intake) or {},
+        label=kept("label"),
     )

@@ -122,7 +122,8 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
     )
     with tempfile.TemporaryDirectory() as scratch:
         new = stored(Path(scratch) / "newer.parquet", newer)
-        mask = held_out([row.label for row in new], share=policy.retrain.holdout_share)
+        strata = model.answer.strata([row.label for row in new])
+        mask = held_out(strata, share=policy.retrain.holdout_share)
         window = keep(artifacts, (row for row, out in zip(new, mask, strict=True) if out))
         may_repeat = rows_may_repeat(work, model)
         judged = {row_key(row, may_repeat=may_repeat) for row in chain(holdout, golden, window)}
@@ -136,9 +137,10 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
         train = keep(artifacts, learned.of(rows))
     gone = older.n_forgotten + newer.n_forgotten
     if learned.n_labels < 2:
+        distinct = model.answer.distinct
         raise Invalid(
-            f"the {len(train)} rows to learn from hold fewer than two classes; upload a training "
-            "dataset or send labels of at least two classes"
+            f"the {len(train)} rows to learn from hold fewer than two {distinct}; upload a "
+            f"training dataset or send labels of at least two {distinct}"
             + (f" ({gone} labelled rows were left out: their inputs are forgotten)" if gone else "")
         )
     n_late = max(MINIMUM_REFERENCE_ROWS, len(window) // 2)
@@ -190,8 +192,8 @@ def _uploaded(
     datasets = work.datasets.of(model.id, "training", through=spec.through_dataset)
     datasets = datasets or work.datasets.of(model.id, "reference", through=spec.through_dataset)[:1]
     if datasets and not work.datasets.of(model.id, "holdout"):
-        labels = [row.label for row in _all_of(artifacts, datasets)]
-        mask = held_out(labels, share=HOLDOUT_SHARE)
+        strata = model.answer.strata([row.label for row in _all_of(artifacts, datasets)])
+        mask = held_out(strata, share=HOLDOUT_SHARE)
         if mask.any():
             rows = zip(_all_of(artifacts, datasets), mask, strict=True)
             aside = (row for row, out in rows if out)

@@ -161,9 +161,10 @@ def check_request(work: UnitOfWork, model: MaintainedModel, request: Request) ->
         raise Invalid("the request is not valid", faults)
     has_dataset = work.datasets.of(model.id, "training") or work.datasets.of(model.id, "reference")
     if not has_dataset and work.observations.n_classes(model.id) < 2:
+        distinct = model.answer.distinct
         raise Invalid(
-            "there is nothing to learn from: upload a training dataset of at least two classes, "
-            "or send labels of at least two classes"
+            "there is nothing to learn from: upload a training dataset of at least two "
+            f"{distinct}, or send labels of at least two {distinct}"
         )
 
 

@@ -14,6 +14,7 @@ from app.domain.models import MaintainedModel
 from app.domain.reference import columns_shown
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionEvent, VersionState
 from app.services import promotion
+from app.services.evaluation import keep_scale
 from app.services.examples import rows_of
 from app.services.ports import Actor, Artifacts, Example, Json, UnitOfWork
 
@@ -168,18 +169,22 @@ def to_verify(work: UnitOfWork, artifacts: Artifacts, version_id: UUID) -> ToVer
 def verified(work: UnitOfWork, found: ToVerify, metrics: Json) -> ModelVersion:
     """Record the proof of loading; make the version champion if it was to be adopted.
 
-    `metrics` are those on the reference, with "accuracy" and "n"; empty without a reference.
+    `metrics` are those on the reference, with the mean score of the model's answers and "n"; empty
+    without a reference.
     """
     with work:
         champion = work.versions.lock_champion(found.model.id)
         version = work.versions.by_id(found.version.id)
         if version.state is not VersionState.IMPORTED:
             return version
+        model = work.models.by_id(found.model.id)
+        if not keep_scale(work, model, [metrics]):  # it is sent again, and finds the model's own
+            return version
         accepted = (
             {
                 "metric": found.model.objective.metric,
                 "value": metrics.get(found.model.objective.metric),
-                "accuracy": metrics.get("accuracy"),
+                "accuracy": metrics.get(found.model.answer.measure),
                 "n": metrics["n"],
                 "role": "reference",
             }

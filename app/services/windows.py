@@ -1,9 +1,12 @@
 """What a check compares: the champion's reference, what it saw, and what is new since."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.domain.drift import Watch, next_look
 from app.domain.estimation import Estimate
@@ -36,7 +39,9 @@ class Window:
         current: the newest rows, at most `check.sample_rows`, oldest first.
         counts: the rows seen up to the last report, as counts.
         start: arrival number after which rows are to be read.
-        correct: whether each labelled answer of the champion was right, in order of arrival.
+        correct: whether each labelled answer of the champion was right, or its score in [0, 1], in
+            order of arrival; empty where answers cannot be scored yet.
+        errors: what else is known of these answers, by name.
         accepted: accuracy that the champion is held to, and the rows it was measured on.
         through: the newest arrival number and label number that this check looks at.
         watch: where the watch of the champion stood after its last report.
@@ -60,7 +65,7 @@ class Window:
     current: Sequence[Observation]
     counts: WindowCounts
     start: int
-    correct: Sequence[bool]
+    correct: Sequence[bool] | NDArray[np.float64]
     accepted: tuple[float, int] | None
     through: tuple[int, int]
     watch: Watch = field(default_factory=Watch)
@@ -71,6 +76,7 @@ class Window:
     slices: Sequence[Slice] = ()
     labelled: Sequence[Observation] = ()
     labelled_through: int = 0
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def floor(self) -> float | None:
@@ -166,6 +172,7 @@ def load(
     known = known_before(work, model.id, champion)
     oldest = min(start, counts.first - 1) if counts.blocks else start
     ends = [one.last_sequence for one in known.standing if one.last_sequence]
+    correct, errors = _scored(work, model, champion)
     return Window(
         model=model,
         policy=policy,
@@ -180,7 +187,7 @@ def load(
         ),
         counts=counts,
         start=start,
-        correct=work.observations.correctness(model.id, version=champion.number),
+        correct=correct,
         accepted=accepted,
         through=through,
         watch=watch,
@@ -196,7 +203,22 @@ def load(
         labelled=labelled,
         labelled_through=labelled_through,
         known=known,
+        errors=errors,
     )
+
+
+def _scored(
+    work: UnitOfWork, model: MaintainedModel, champion: ModelVersion
+) -> tuple[Sequence[bool] | NDArray[np.float64], Mapping[str, float]]:
+    """Return how right each labelled answer of a champion was, and what else is known of them."""
+    if model.answers_with is None:
+        return work.observations.correctness(model.id, version=champion.number), {}
+    answers = work.observations.answers(model.id, version=champion.number)
+    if not answers or not model.answer.is_scored:
+        return (), {}
+    predictions, labels = zip(*answers, strict=True)
+    errors = model.answer.errors(predictions, labels)
+    return model.answer.scores(predictions, labels), errors
 
 
 def _start(

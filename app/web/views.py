@@ -44,6 +44,7 @@ def _row(work: UnitOfWork, model: MaintainedModel) -> Json:
     return {
         "name": model.name,
         "task_type": model.task_type,
+        "measure": model.answer.measure,
         "champion": champion,
         "report": _of_champion(report, champion),
         "performance": performance_of(report, champion),
@@ -63,15 +64,16 @@ def performance_of(report: Json | None, champion: ModelVersion | None) -> Json:
     """Return what the labels say of the champion, else what it was accepted with."""
     found = _of_champion(report, champion)
     if found and found["performance"] and found["performance"]["accuracy"] is not None:
-        return {**found["performance"], "source": "labels"}
+        return {"errors": {}, **found["performance"], "source": "labels"}
     accepted = champion.accepted if champion else {}
     if accepted.get("accuracy") is None:
-        return {"source": None, "accuracy": None, "n": 0, "floor": None}
+        return {"source": None, "accuracy": None, "n": 0, "floor": None, "errors": {}}
     return {
         "source": accepted.get("role", "holdout"),
         "accuracy": accepted["accuracy"],
         "n": accepted.get("n", 0),
         "floor": None,
+        "errors": {},
     }
 
 
@@ -193,6 +195,7 @@ def story(
         incidents = work.incidents.standing(model.id)
         return {
             "model": model,
+            "measure": model.answer.measure,
             "incidents": incidents,
             "state": state_of(model, champion, run, watch, incidents),
             "champion": champion,
@@ -257,11 +260,17 @@ def choices(
     }
 
 
+def is_share(model: MaintainedModel) -> bool:
+    """Return whether the objective's metric is a share, which is shown in percent."""
+    return model.answers_with is None
+
+
 def _version(work: UnitOfWork, model: MaintainedModel, version: ModelVersion) -> Json:
     shown = versions.shown(work, model, version)
     newest = shown["evidence"][-1] if shown["evidence"] else None
     return {
         **shown,
+        "is_share": is_share(model),
         "size_bytes": sum(file["size_bytes"] for file in shown["files"]),
         "comparisons": newest["comparisons"] if newest else [],
         "why": shown["history"][-1] if shown["history"] else None,

@@ -20,7 +20,7 @@ from upkeep.errors import Unavailable, UpkeepError
 from upkeep.images import encoded
 from upkeep.logbook import Logbook
 from upkeep.model import Model
-from upkeep.predictors import Predictor, open_predictor
+from upkeep.predictors import AnswersNumbers, Predictor, open_predictor
 from upkeep.retrying import Retries
 
 logger = logging.getLogger("upkeep")
@@ -33,16 +33,18 @@ class Prediction:
     """One answer.
 
     Attributes:
-        label: the class of highest score.
-        scores: label -> probability.
+        label: the class of highest score; empty where the version answers with numbers.
+        scores: label -> probability; empty then too.
         version: number of the version that answered.
         id: of the observation, to send its true label with later; "" if it was not logged.
+        value: the number that is the answer, where answers are numbers.
     """
 
     label: str
     scores: dict[str, float]
     version: int
     id: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class Champion:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every class."""
+        """Every class; none where answers are numbers."""
         return self._held.predictor.labels
 
     def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
@@ -187,8 +189,7 @@ class Champion:
                     "id": one.id,
                     "at": now,
                     "inputs": encoded(row),
-                    "prediction": one.label,
-                    "scores": one.scores,
+                    **_said(one),
                     "version": one.version,
                 }
                 for one, row in zip(answers, rows, strict=True)
@@ -291,8 +292,18 @@ def _rows(held: _Held, inputs: Sequence[Any]) -> list[Mapping[str, Any]]:
     return rows
 
 
+def _said(answer: Prediction) -> dict[str, Any]:
+    """Return an answer as an observation has it."""
+    if answer.value is not None:
+        return {"prediction": answer.value}
+    return {"prediction": answer.label, "scores": answer.scores}
+
+
 def _answers(held: _Held, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
     labels = held.predictor.labels
+    if not labels and isinstance(held.predictor, AnswersNumbers):
+        values = held.predictor.values(rows).tolist()
+        return [Prediction("", {}, held.number, value=value) for value in values]
     table = held.predictor.scores(rows)  # (n, k)
     best = table.argmax(axis=1)
     return [

@@ -70,7 +70,8 @@ class Upkeep:
         *,
         task_type: str,
         base_model: str,
-        labels: Sequence[str],
+        labels: Sequence[str] = (),
+        target: Mapping[str, Any] | None = None,
         input_contract: Mapping[str, Any] | None = None,
         objective: Mapping[str, Any] | None = None,
         policy: Mapping[str, Any] | None = None,
@@ -83,16 +84,23 @@ class Upkeep:
             name: what it is called in every URL.
             task_type: one of `task_types()`, such as "text-classification".
             base_model: what a run without a champion starts from.
-            labels: every class.
+            labels: every class; none where answers are numbers.
+            target: {"unit", "min", "max", "scale"} of a model that answers with numbers.
             input_contract: {"fields": [...]}; None = the task type's own.
-            objective: {"metric", "margin", "slices", "baseline"}; None = accuracy.
+            objective: {"metric", "margin", "slices", "baseline"}; None = the task type's first
+                metric, such as accuracy.
             policy: what differs from the default policy.
 
         Raises:
             Conflict: the name is taken.
             Invalid: an unknown task type, or a document that makes no sense.
         """
-        stated = {"input_contract": input_contract, "objective": objective, "policy": policy}
+        stated = {
+            "target": target,
+            "input_contract": input_contract,
+            "objective": objective,
+            "policy": policy,
+        }
         self.transport.post(
             "/v1/models",
             {

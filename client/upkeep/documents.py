@@ -36,6 +36,8 @@ class ModelDocument(TypedDict):
     task_type: str
     base_model: str
     labels: list[str]
+    answers: str
+    target: dict[str, Any] | None
     input_contract: dict[str, Any]
     objective: dict[str, Any]
     policy: Policy

@@ -27,9 +27,9 @@ class Feeding(Handle):
     ) -> Receipt:
         """Send what the model saw and answered; durable when this returns.
 
-        A row is {"inputs": {...}, "prediction": "label"} and, where known, "id", "at" (an aware
-        time), "scores", "version", "shadow". Rows without an id get one. The same row sent twice
-        counts once, by its id, so requests that fail are safely sent again.
+        A row is {"inputs": {...}, "prediction": "label"} (or a number) and, where known, "id", "at"
+        (an aware time), "scores", "version", "shadow". Rows without an id get one. The same row
+        sent twice counts once, by its id, so requests that fail are safely sent again.
 
         Args:
             observations: any number; they travel in batches of up to 5,000 rows or 8 MiB.
@@ -43,7 +43,7 @@ class Feeding(Handle):
         rows = (row for given in observations for row in with_ids([given]))
         return self._send_rows("observations", rows, retries, timeout_seconds)
 
-    def labels(self, labels: Iterable[Row] | Mapping[str, str]) -> Receipt:
+    def labels(self, labels: Iterable[Row] | Mapping[str, str] | Mapping[str, float]) -> Receipt:
         """Send true labels: rows of {"id", "label"} and perhaps "at", or a mapping id -> label.
 
         Raises:

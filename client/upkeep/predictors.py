@@ -8,8 +8,9 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from upkeep.artifacts import read_json, refuse_code
 from upkeep.errors import UnsafeArtifact
 from upkeep.images import decode
-from upkeep.tables import MODEL
+from upkeep.tables import CONFIG, MODEL
 
 Inputs = Sequence[Mapping[str, Any]]
 Table = NDArray[np.float32]
@@ -41,7 +42,7 @@ class Predictor(Protocol):
     """A version loaded for answering.
 
     Attributes:
-        labels: class names, in the order of the columns.
+        labels: class names, in the order of the columns; none where `AnswersNumbers`.
         input_field: the field of an input that the version reads; None where it reads several.
     """
 
@@ -50,6 +51,19 @@ class Predictor(Protocol):
 
     def scores(self, inputs: Inputs) -> Table:
         """Return probabilities, shape (n, k).
+
+        Raises:
+            ValueError: an input lacks what the version reads.
+        """
+        ...
+
+
+@runtime_checkable
+class AnswersNumbers(Protocol):
+    """A version whose answers are numbers; it has no labels."""
+
+    def values(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return numbers in the unit of the labels, shape (n,).
 
         Raises:
             ValueError: an input lacks what the version reads.
@@ -76,7 +90,9 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     sees = (directory / "preprocessor_config.json").exists()
     implied = "image-classification" if sees else "text-classification"
     if (directory / MODEL).exists():
-        implied = "tabular-classification"
+        config = read_json(directory / CONFIG)
+        sorts = isinstance(config, dict) and "id2label" in config
+        implied = "tabular-classification" if sorts else "tabular-regression"
     task_type = str(card.get("task_type") or implied)
     if task_type not in _PREDICTORS:
         raise ValueError(
@@ -281,7 +297,9 @@ def _no_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _trees(directory: Path, input_field: str | None, device: str) -> Predictor:
+def _trees(
+    directory: Path, input_field: str | None, device: str, *, has_labels: bool = True
+) -> Predictor:
     """Return trees loaded for answering; LightGBM is loaded for them alone, for it takes long.
 
     Raises:
@@ -294,7 +312,7 @@ def _trees(directory: Path, input_field: str | None, device: str) -> Predictor:
             f"LightGBM cannot be loaded ({error}); it needs the system's OpenMP library, such as "
             "Debian's package libgomp1"
         ) from error
-    found: Predictor = trees.TreesPredictor(directory)
+    found: Predictor = trees.TreesPredictor(directory, has_labels=has_labels)
     return found
 
 
@@ -302,4 +320,5 @@ _PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] =
     "text-classification": TextPredictor,
     "image-classification": ImagePredictor,
     "tabular-classification": _trees,
+    "tabular-regression": partial(_trees, has_labels=False),
 }

@@ -15,7 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 END: Final = "end of trees"
-OBJECTIVES: Final = ("binary", "multiclass")
+OF_CLASSES: Final = ("binary", "multiclass")
+OF_NUMBERS: Final = (
+    "regression",
+    "regression_l1",
+    "huber",
+    "fair",
+    "quantile",
+    "mape",
+    "poisson",
+    "gamma",
+    "tweedie",
+)
 MOST_LEAVES: Final = 1 << 17
 _FIRST: Final = re.compile(r"^Tree=0$", re.MULTILINE)
 _PER_SPLIT: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
@@ -25,8 +36,12 @@ _CATEGORICAL: Final = 1
 """Bit of a decision type."""
 
 
-def check_tree_text(text: str) -> None:
-    """Refuse a text that is no whole LightGBM classifier of plain trees.
+def check_tree_text(text: str, objectives: Sequence[str] = OF_CLASSES) -> None:
+    """Refuse a text that is no whole LightGBM model of plain trees.
+
+    Args:
+        text: of model.txt.
+        objectives: those it may have been grown for.
 
     Raises:
         ValueError: says what is wrong with it.
@@ -39,10 +54,10 @@ def check_tree_text(text: str) -> None:
     n_features = _count(header, "max_feature_idx") + 1
     n_each = _count(header, "num_tree_per_iteration")
     objective = header.get("objective", "").split(" ")[0]
-    if objective not in OBJECTIVES:
-        raise ValueError(
-            f"its objective is {objective or 'not said'}; {' and '.join(OBJECTIVES)} are answered"
-        )
+    if objective not in objectives:
+        *others, last = objectives
+        known = f"{', '.join(others)} and {last}"
+        raise ValueError(f"its objective is {objective or 'not said'}; {known} are answered")
     if n_each < 1 or n_each != _count(header, "num_class"):
         raise ValueError("it grows another number of trees a round than it has classes")
     for name in ("feature_names", "feature_infos"):

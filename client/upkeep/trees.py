@@ -1,8 +1,8 @@
 """What does a version of boosted trees answer? Plain LightGBM; needs the `[predict]` extra.
 
 A version is a LightGBM text model, model.txt, and config.json: the columns in their order, with
-the categories of each, and the classes in theirs (`id2label`). Whoever has no Upkeep loads it so:
-`lightgbm.Booster(model_file="model.txt").predict(matrix)`.
+the categories of each, and the classes in theirs (`id2label`), where it sorts into classes. Whoever
+has no Upkeep loads it so: `lightgbm.Booster(model_file="model.txt").predict(matrix)`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ from upkeep.tables import (
     read_columns,
     read_labels,
 )
-from upkeep.tree_text import check_tree_text
+from upkeep.tree_text import OF_CLASSES, OF_NUMBERS, check_tree_text
 
 
 class Trees:
-    """A LightGBM classifier over columns.
+    """A LightGBM model over columns.
 
     Attributes:
-        labels: class names, in the order of the scores.
+        labels: class names, in the order of the scores; none where it answers with numbers.
         columns: what it reads, in the order of its features.
     """
 
@@ -44,18 +44,22 @@ class Trees:
         """
         self.labels = tuple(labels)
         self.columns = tuple(columns)
-        self.booster = _booster(text)
+        self.booster = _booster(text, OF_CLASSES if self.labels else OF_NUMBERS)
         _check(self.booster, self.labels, self.columns)
 
     @classmethod
-    def read(cls, directory: Path) -> "Trees":
+    def read(cls, directory: Path, *, has_labels: bool = True) -> "Trees":
         """Read a version.
+
+        Args:
+            directory: where it lies.
+            has_labels: whether it sorts into classes, rather than answering with numbers.
 
         Raises:
             ValueError: it is no version of trees; says what is wrong.
         """
         config = read_json(directory / CONFIG)
-        labels, columns = read_labels(config), read_columns(config)
+        labels, columns = read_labels(config) if has_labels else (), read_columns(config)
         try:
             text = (directory / MODEL).read_text()
         except (OSError, UnicodeDecodeError) as error:
@@ -79,12 +83,26 @@ class Trees:
             said = np.stack([1.0 - said, said], axis=1)  # (n, 2)
         return said.astype(np.float32)
 
+    def values(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return numbers, shape (n,).
+
+        Raises:
+            ValueError: a value is of another type than its column.
+        """
+        return self.values_of(matrix(self.columns, inputs))
+
+    def values_of(self, table: Matrix) -> NDArray[np.float64]:
+        """Return the numbers of encoded rows, shape (n, c) to (n,)."""
+        if not len(table):
+            return np.zeros(0)
+        return np.asarray(self.booster.predict(table, num_threads=1), dtype=np.float64)
+
 
 class TreesPredictor:
-    """Trees loaded for answering."""
+    """Trees loaded for answering, with classes or with numbers."""
 
-    def __init__(self, directory: Path) -> None:
-        self._trees = Trees.read(directory)
+    def __init__(self, directory: Path, *, has_labels: bool = True) -> None:
+        self._trees = Trees.read(directory, has_labels=has_labels)
         self.labels = self._trees.labels
         names = [column.name for column in self._trees.columns]
         self.input_field: str | None = names[0] if len(names) == 1 else None
@@ -92,19 +110,27 @@ class TreesPredictor:
 
     def scores(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return probabilities, shape (n, k)."""
+        self._check(inputs)
+        return self._trees.scores(inputs)
+
+    def values(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return numbers, shape (n,)."""
+        self._check(inputs)
+        return self._trees.values(inputs)
+
+    def _check(self, inputs: Inputs) -> None:
         for index, value in enumerate(inputs):
             if not self._has_a_column(value):
                 known = ", ".join(sorted(self._names))
                 raise ValueError(f"input {index} has none of the columns {known}")
-        return self._trees.scores(inputs)
 
     def _has_a_column(self, value: Mapping[str, Any]) -> bool:
         return not self._names.isdisjoint(value)
 
 
-def _booster(text: str) -> lightgbm.Booster:
+def _booster(text: str, objectives: Sequence[str]) -> lightgbm.Booster:
     try:
-        check_tree_text(text)
+        check_tree_text(text, objectives)
         return lightgbm.Booster(model_str=text)
     except (ValueError, lightgbm.basic.LightGBMError) as error:
         raise ValueError(f"{MODEL} cannot be read: {error}") from error
@@ -113,10 +139,12 @@ def _booster(text: str) -> lightgbm.Booster:
 def _check(booster: lightgbm.Booster, labels: tuple[str, ...], columns: tuple[Column, ...]) -> None:
     """Refuse trees that do not read these columns or do not tell these classes apart."""
     n_scores = booster.num_model_per_iteration()
-    wanted = 1 if len(labels) == 2 else len(labels)
+    wanted = 1 if len(labels) in {0, 2} else len(labels)
     if n_scores != wanted:
         raise ValueError(
             f"{MODEL} gives {n_scores} scores a row; {len(labels)} labels need {wanted}"
+            if labels
+            else f"{MODEL} gives {n_scores} numbers a row; one is needed"
         )
     if booster.num_feature() != len(columns):
         raise ValueError(

@@ -22,7 +22,7 @@ import workers.task_types
 from app.domain.errors import UnsafeArtifact
 from app.domain.registry import scan
 from workers.task_types import task_types
-from workers.training.baseline import probe_baseline
+from workers.training.baseline import linear_baseline, probe_baseline
 from workers.training.data import Rows
 from workers.training.errors import RecipeError
 from workers.training.files import describe, write_json
@@ -30,7 +30,13 @@ from workers.training.job import Job, read_job
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.recipes import complete
 from workers.training.run import execute
-from workers.training.task_type import BringsLearner, HasColumns, ReadsColumns, TaskType
+from workers.training.task_type import (
+    BringsLearner,
+    HasColumns,
+    ReadsColumns,
+    TaskType,
+    answers_of,
+)
 from workers.training.trainer import BringsTrainer
 
 scan(workers.task_types)
@@ -132,7 +138,7 @@ def table_inputs(labels: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def plain_table_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+def plain_table_values(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
     columns = json.loads((directory / "config.json").read_text())["columns"]
     rows = []
     for value in inputs:
@@ -144,7 +150,11 @@ def plain_table_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndar
                 cell = known.index(cell) if cell in known else None
             row.append(np.nan if cell is None else float(cell))
         rows.append(row)
-    said = lightgbm.Booster(model_file=directory / "model.txt").predict(np.asarray(rows))
+    return lightgbm.Booster(model_file=directory / "model.txt").predict(np.asarray(rows))
+
+
+def plain_table_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+    said = plain_table_values(directory, inputs)
     return np.stack([1 - said, said], axis=1)
 
 
@@ -175,6 +185,8 @@ class Case:
             `further` those of runs that start from a version and take no step.
         draws: whether an untrained version holds anything random.
         widened: recipes of runs that start from a version of fewer labels.
+        answers: the kind of its answers; inputs of numbers are given as of classes, the halves of
+            which have different ones.
     """
 
     base: Any
@@ -182,6 +194,7 @@ class Case:
     plain_scores: Any
     odd: list[dict[str, Any]]
     missing: list[dict[str, Any]]
+    answers: str = "class"
     recipe: dict[str, Any] = field(default_factory=lambda: {"epochs": 2, "precision": "fp32"})
     broken: tuple[dict[str, Any], ...] = ()
     further: tuple[dict[str, Any], ...] = (
@@ -194,6 +207,11 @@ class Case:
         {"rungs": ["centroid"]},
         {"rungs": ["probe"]},
     )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label set of a model; none where it answers with numbers."""
+        return LABELS if self.answers == "class" else ()
 
 
 DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
@@ -235,6 +253,21 @@ CASES: Mapping[str, Case] = {
         draws=False,
         widened=({"rounds": 30},),
     ),
+    "tabular-regression": Case(
+        table_base,
+        table_inputs,
+        plain_table_values,
+        [{"climate": "lunar", "degrees": 1e300}, {"degrees": -1e300}, {"at sea?": True}],
+        [{"climate": None}, {}],
+        recipe={"rounds": 12},
+        broken=(
+            {"rounds": 25, "patience": None},
+            {"rounds": 25, "row_share": 0.7, "column_share": 0.5, "loss": "absolute"},
+        ),
+        further=({"trees": "continue", "rounds": 0},),
+        draws=False,
+        answers="number",
+    ),
 }
 
 
@@ -255,7 +288,10 @@ def task_type(name: str) -> TaskType:
 
 def rows(case: Case, n: int = 24, known: Sequence[str] = LABELS) -> Rows:
     labels = [known[k % len(known)] for k in range(n)]
-    return Rows([str(k) for k in range(n)], case.inputs(labels), labels)
+    inputs = case.inputs(labels)
+    if case.answers == "number":  # about -20 where it is cold, about 20 where it is warm
+        labels = [repr(20.0 * (-1) ** (k % 2 == 0) + k / 10) for k in range(n)]
+    return Rows([str(k) for k in range(n)], inputs, labels)
 
 
 def order(
@@ -277,7 +313,7 @@ def order(
         "task_type": name,
         "start": str(base),
         "start_is_base": start is None,
-        "labels": labels,
+        "labels": labels if case.answers == "class" else (),
         "train": str(path),
         "validation": str(path),
         "recipe": {**case.recipe, **recipe},
@@ -330,14 +366,20 @@ def test_a_trained_version_scores_alike_for_a_plain_user(
 ) -> None:
     output, _ = train(name, case, tmp_path / "job")
     inputs = [*rows(case).inputs, *case.odd[:1]]
-    classifier = task_type.load(output)
-    scores = classifier.scores(inputs)
-    assert classifier.labels == LABELS
+    version = task_type.load(output)
+    plain = case.plain_scores(output, inputs)
+    assert version.features(inputs).shape[0] == len(inputs)
+    if case.answers == "number":
+        assert version.values(inputs).dtype == np.float64
+        assert np.allclose(version.values(inputs), plain, atol=1e-9)
+        assert version.values([]).shape == (0,)
+        return
+    scores = version.scores(inputs)
+    assert version.labels == LABELS
     assert scores.dtype == np.float32
     assert np.allclose(scores.sum(axis=1), 1, atol=1e-5)
-    assert np.allclose(scores, case.plain_scores(output, inputs), atol=1e-5)
-    assert classifier.features(inputs).shape[0] == len(inputs)
-    assert classifier.scores([]).shape == (0, 2)
+    assert np.allclose(scores, plain, atol=1e-5)
+    assert version.scores([]).shape == (0, 2)
 
 
 def test_a_trained_version_is_what_the_task_type_says_of_it(
@@ -349,6 +391,7 @@ def test_a_trained_version_is_what_the_task_type_says_of_it(
     assert result["library_versions"].keys() == set(task_type.libraries)
     classifier = task_type.load(output)
     assert isinstance(classifier, ReadsColumns) == isinstance(task_type, HasColumns)
+    assert answers_of(task_type) == case.answers
 
 
 def test_the_same_job_gives_the_same_bits_again(name: str, case: Case, tmp_path: Path) -> None:
@@ -388,6 +431,10 @@ def test_a_version_can_be_trained_further_without_a_step(
 
 def test_a_start_with_other_labels_is_refused(name: str, case: Case, tmp_path: Path) -> None:
     task_type = task_types.get(name)
+    if not case.labels:
+        with pytest.raises(RecipeError, match="has no labels"):
+            task_type.create(str(case.base(tmp_path / "base")), ["x", "y"], tmp_path / "v", seed=0)
+        return
     task_type.create(str(case.base(tmp_path / "base")), ["x", "y", "z"], tmp_path / "v", seed=0)
     with pytest.raises(RecipeError, match="start from the base"):
         train(name, case, tmp_path / "job", start=tmp_path / "v")
@@ -396,6 +443,8 @@ def test_a_start_with_other_labels_is_refused(name: str, case: Case, tmp_path: P
 def test_a_version_of_fewer_labels_learns_new_ones(
     name: str, case: Case, task_type: TaskType, tmp_path: Path
 ) -> None:
+    if case.answers != "class":
+        pytest.skip(f"{name} answers with numbers, which have no labels")
     start, _ = train(name, case, tmp_path / "start")
     for place, recipe in enumerate(({}, *case.widened)):
         output, result = train(name, case, tmp_path / str(place), start, WIDER, **recipe)
@@ -413,7 +462,7 @@ def test_creating_twice_with_a_seed_gives_the_same_bits(
 ) -> None:
     base = str(case.base(tmp_path / "base"))
     for seed, folder in ((1, "a"), (1, "b"), (2, "c")):
-        task_type.create(base, LABELS, tmp_path / folder, seed=seed)
+        task_type.create(base, case.labels, tmp_path / folder, seed=seed)
     assert describe(tmp_path / "a") == describe(tmp_path / "b")
     assert (describe(tmp_path / "a") != describe(tmp_path / "c")) == case.draws
 
@@ -424,7 +473,7 @@ def test_a_base_that_could_run_code_is_refused(
     base = case.base(tmp_path / "base")
     (base / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(UnsafeArtifact):
-        task_type.create(str(base), LABELS, tmp_path / "v", seed=0)
+        task_type.create(str(base), case.labels, tmp_path / "v", seed=0)
 
 
 def test_signals_are_one_number_an_input_even_for_odd_ones(case: Case, task_type: TaskType) -> None:
@@ -448,6 +497,10 @@ def test_the_baseline_learns_from_the_features_of_the_base(
 ) -> None:
     given = rows(case)
     base = str(case.base(tmp_path / "base"))
+    if case.answers == "number":
+        said = linear_baseline(task_type, base, given, given.inputs, seed=0)
+        assert np.corrcoef(said, given.numbers())[0, 1] > 0.8
+        return
     scores = probe_baseline(task_type, base, LABELS, given, given.inputs, seed=0)
     assert scores.shape == (24, 2)
     assert (scores.argmax(axis=1) == given.indices(LABELS)).mean() > 0.7

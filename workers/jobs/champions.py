@@ -3,21 +3,23 @@
 import shutil
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from app.domain.models import MaintainedModel
 from app.domain.versions import ModelVersion
 from workers.jobs.context import current
 from workers.task_types import task_types
-from workers.training.task_type import Classifier
 
 KEPT: Final = 4
-_loaded: OrderedDict[str, Classifier] = OrderedDict()
+_loaded: OrderedDict[str, Any] = OrderedDict()
 
 
-def loaded(model: MaintainedModel, version: ModelVersion) -> Classifier:
-    """Return a version ready to answer, verified by digest when it was laid out."""
+def loaded(model: MaintainedModel, version: ModelVersion) -> Any:
+    """Return a version ready to answer, verified by digest when it was laid out.
+
+    A `Classifier` or a `Regressor`, as the model's kind of answer has it.
+    """
     if version.digest in _loaded:
         _loaded.move_to_end(version.digest)
         return _loaded[version.digest]

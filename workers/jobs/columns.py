@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from app.domain.observations import ContractField, FieldType, Observation
 from app.services.batches import Columns as StoredRows
 from app.services.windows import Window
+from workers.jobs.answering import Answered
 from workers.jobs.champions import loaded
-from workers.jobs.class_scores import SIGNAL, are_joint, is_unsaid, logged
+from workers.jobs.class_scores import SIGNAL
 from workers.jobs.fields import (
     PERIODS,
     Columns,
@@ -22,6 +23,7 @@ from workers.jobs.fields import (
     bound_to_the_clock,
     field_columns,
 )
+from workers.jobs.kinds import kind_of
 from workers.task_types import task_types
 from workers.training.task_type import HasColumns
 
@@ -39,17 +41,8 @@ class _Reference:
     labels: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What is known of the champion's answer to a row: features (d,), scores (K,)."""
-
-    features: NDArray[np.float32]
-    confidence: float
-    scores: NDArray[np.float64]
-
-
 _references: OrderedDict[tuple[str, str, bool], _Reference] = OrderedDict()
-_answers: OrderedDict[str, dict[int, _Answer]] = OrderedDict()
+_answers: OrderedDict[str, dict[int, Answered]] = OrderedDict()
 
 
 def reference_columns(window: Window) -> Columns:
@@ -84,7 +77,7 @@ def _bound(window: Window) -> frozenset[str]:
 
 
 def labels_of(window: Window) -> Sequence[str]:
-    """Return the champion's classes, in the order of its scores."""
+    """Return the champion's classes, in the order of its scores; none where it has none."""
     return _reference(window).labels
 
 
@@ -95,15 +88,9 @@ def _reference(window: Window) -> _Reference:
         state = task_types.get(window.model.task_type).fit_signals(_learned(window, inputs))
         times = [row.observed_at for row in window.reference]
         columns = _input_columns(window, inputs, times, state, of_reference=True)
-        classifier = loaded(window.model, window.champion)
-        scores, labels = classifier.scores(inputs), classifier.labels
-        answers = [labels[index] for index in scores.argmax(axis=1)]
-        columns["categorical"]["prediction"] = np.asarray(answers, dtype=object)
-        columns["numeric"]["confidence"] = scores.max(axis=1).astype(np.float64)
-        columns["embedding"]["embedding"] = _as_embedding(classifier.features(inputs))
-        if are_joint(labels):
-            columns["embedding"][SIGNAL] = _as_embedding(scores)
-        _references[key] = _Reference(columns, state, labels)
+        kind, version = kind_of(window.model), loaded(window.model, window.champion)
+        columns = _joined(columns, kind.of_reference(version, inputs))
+        _references[key] = _Reference(columns, state, kind.classes(version))
         while len(_references) > _KEPT:
             _references.popitem(last=False)
     _references.move_to_end(key)
@@ -117,34 +104,20 @@ def sample_columns(window: Window) -> Columns:
         return {}
     inputs, times = [row.inputs for row in rows], [row.at for row in rows]
     columns = _input_columns(window, inputs, times, _reference(window).state)
-    answers = _answered(window, rows)
-    columns["categorical"]["prediction"] = np.asarray([r.prediction for r in rows], dtype=object)
-    columns["numeric"]["confidence"] = np.array([answer.confidence for answer in answers])
-    columns["embedding"]["embedding"] = _as_embedding(np.stack([a.features for a in answers]))
-    if are_joint(labels_of(window)):
-        columns["embedding"][SIGNAL] = np.stack([answer.scores for answer in answers])
-    return columns
+    own = kind_of(window.model).of_rows(rows, _answered(window, rows), labels_of(window))
+    return _joined(columns, own)
 
 
-def _answered(window: Window, rows: Sequence[Observation]) -> list[_Answer]:
-    """Return the champion's answers to rows; it is asked once about each.
-
-    How sure it is is asked only where that was not logged, or not of every class.
-    """
+def _answered(window: Window, rows: Sequence[Observation]) -> list[Answered]:
+    """Return what the champion says of rows; it is asked once about each."""
     version = window.champion.digest
     known = _answers.setdefault(version, {})
     _answers.move_to_end(version)
     new = [row for row in rows if row.sequence not in known]
     if new:
-        classifier = loaded(window.model, window.champion)
-        features = classifier.features([row.inputs for row in new])
-        scores = np.stack([logged(row, classifier.labels) for row in new])
-        asked = [place for place, row in enumerate(new) if is_unsaid(row, scores[place])]
-        if asked:
-            scores[asked] = classifier.scores([new[place].inputs for place in asked])
-        for row, vector, own in zip(new, features, scores, strict=True):
-            confidence = max(row.scores.values()) if row.scores else own.max()
-            known[row.sequence] = _Answer(vector, float(confidence), own)
+        champion = loaded(window.model, window.champion)
+        for row, said in zip(new, kind_of(window.model).asked(champion, new), strict=True):
+            known[row.sequence] = said
     found = [known[row.sequence] for row in rows]
     _answers[version] = {row.sequence: answer for row, answer in zip(rows, found, strict=True)}
     while len(_answers) > _KEPT:
@@ -168,16 +141,17 @@ def stored_columns(
     """
     times = [at.replace(tzinfo=UTC) for at in rows.observed_at.astype("datetime64[us]").tolist()]
     columns = _input_columns(window, _inputs_of(rows), times, _reference(window).state)
-    columns["categorical"]["prediction"] = rows.predictions
-    confidence = np.full(len(rows), np.nan)
-    if rows.scores:
-        confidence = np.fmax.reduce(list(rows.scores.values()))
     newest = np.array([row.sequence for row in window.current], dtype=np.int64)
     at = np.searchsorted(newest, rows.sequences).clip(max=max(len(newest) - 1, 0))
-    is_sampled = newest[at] == rows.sequences
-    confidence[is_sampled] = sample["numeric"]["confidence"][at[is_sampled]]
-    columns["numeric"]["confidence"] = confidence
-    return columns, np.isnan(confidence) & ~is_sampled
+    sampled = np.where(newest[at] == rows.sequences, at, -1)
+    own, unread = kind_of(window.model).of_stored(rows, sampled, sample)
+    return _joined(columns, own), unread
+
+
+def _joined(columns: Columns, own: Columns) -> Columns:
+    """Return the signals of inputs with those of answers."""
+    kinds = dict.fromkeys([*columns, *own])
+    return {kind: {**columns.get(kind, {}), **own.get(kind, {})} for kind in kinds}
 
 
 def _inputs_of(rows: StoredRows) -> list[dict[str, Any]]:
@@ -245,7 +219,3 @@ def _input_columns(
     }
     columns["numeric"] = {**signals, **columns["numeric"]}
     return columns
-
-
-def _as_embedding(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(features, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +10,12 @@ from numpy.typing import NDArray
 from app.domain.calibration import Numbers
 from app.domain.estimation import Estimate, EstimateState, after_labels, calibrated_on, over_window
 from app.domain.observations import Observation
+from app.domain.performance import mean_interval
 from app.domain.slices import Slice, labels_by_slice, slices_of
 from app.services.windows import Window
 from workers.jobs.champions import loaded
 from workers.jobs.fields import Columns
+from workers.jobs.kinds import KINDS
 
 
 def estimated(
@@ -30,6 +33,15 @@ def estimated(
         return window.estimate
     if not reference:
         return Estimate(EstimateState.INSUFFICIENT, "the champion has no reference rows")
+    if window.model.answers_with is not None:
+        return Estimate(
+            EstimateState.NOT_ESTIMATED,
+            f"{window.model.answer.plural} come without a confidence: what they are worth is known "
+            "from labels alone",
+            reference=str(window.champion.reference),
+            n_labels=(window.estimate.n_labels if window.estimate else 0) + len(window.labelled),
+            through=window.labelled_through,
+        )
     rules = window.policy.performance
     confidence = current["numeric"]["confidence"]
     estimate = window.estimate or calibrated_on(
@@ -58,7 +70,10 @@ def estimated(
 def sliced(window: Window, reference: Columns) -> Sequence[Slice]:
     """Return where the declared slices stand after the labels that have just come."""
     fields = window.model.objective.slices
+    answers_with = window.model.answers_with
     if not (fields and reference and window.current):
+        return window.slices
+    if answers_with is not None and not answers_with.is_scored:
         return window.slices
     slices = list(window.slices)
     if not slices:
@@ -71,12 +86,13 @@ def sliced(window: Window, reference: Columns) -> Sequence[Slice]:
             tolerance=rules.tolerance,
             allowance_errors=rules.allowance_errors,
         )
-    return labels_by_slice(
-        slices,
-        fields,
-        [row.inputs for row in window.labelled],
-        [row.prediction == row.label for row in window.labelled],
-    )
+    inputs = [row.inputs for row in window.labelled]
+    if answers_with is None:
+        right = [row.prediction == row.label for row in window.labelled]
+        return labels_by_slice(slices, fields, inputs, right)
+    pairs = [(row.prediction or "", row.label or "") for row in window.labelled]
+    scores = answers_with.scores([said for said, _ in pairs], [label for _, label in pairs])
+    return labels_by_slice(slices, fields, inputs, scores.tolist(), interval=mean_interval)
 
 
 def _answers_to_reference(window: Window, reference: Columns) -> tuple[Numbers, NDArray[np.bool_]]:
@@ -87,11 +103,11 @@ def _answers_to_reference(window: Window, reference: Columns) -> tuple[Numbers, 
 
 def _correct_of_reference(
     window: Window, reference: Columns
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which reference rows (n,) have a label, and which the champion answers with it."""
-    labels = np.asarray([row.label for row in window.reference], dtype=object)
-    answers = reference["categorical"]["prediction"]
-    return np.asarray(labels != "", dtype=bool), np.asarray(answers == labels, dtype=bool)
+) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Return which reference rows (n,) have a label, and how right the champion is about each."""
+    is_labelled = np.asarray([row.label != "" for row in window.reference], dtype=bool)
+    kind = KINDS[window.model.answer.kind]
+    return is_labelled, kind.scores_of_reference(window.model, reference, window.reference)
 
 
 def _confidence_of(window: Window, confidence: Numbers) -> Numbers:

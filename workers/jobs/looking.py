@@ -117,6 +117,7 @@ def _fitted_to(window: Window, table: Mapping[str, NDArray[Any]]) -> FittedRefer
 def _codes(window: Window, fitted: FittedReference, rows: StoredRows, sample: Columns) -> Codes:
     columns, unread_confidence = stored_columns(window, rows, sample)
     codes = fitted.layout.codes(table_of(columns), len(rows))
-    (place,) = fitted.places([CONFIDENCE])
-    codes[place, unread_confidence] = UNREAD
+    if CONFIDENCE in fitted.profile.names:
+        (place,) = fitted.places([CONFIDENCE])
+        codes[place, unread_confidence] = UNREAD
     return codes

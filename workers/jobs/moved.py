@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -118,8 +119,10 @@ def _strangest(window: Window, reference: Columns, current: Columns) -> dict[str
     before, now = (_places(len(side)) for side in sides)
     strange, nearest = strangeness(sides[0][before], sides[1][now])
     first = np.argsort(-strange, kind="stable")[:N_EXEMPLARS]
-    answers = current["categorical"]["prediction"][now].tolist()
-    usual = reference["categorical"]["prediction"].tolist()
+    are_classes = "prediction" in current["categorical"]
+    answered = "categorical" if are_classes else "numeric"
+    answers = current[answered]["prediction"][now].tolist()
+    usual = reference[answered]["prediction"].tolist()
     known = [window.reference[i] for i in before]
     labels = [row.label for row in known]
     seen = [window.current[i] for i in now]
@@ -129,7 +132,7 @@ def _strangest(window: Window, reference: Columns, current: Columns) -> dict[str
             {
                 "observation": seen[i].id,
                 "at": seen[i].at.isoformat(),
-                "prediction": answers[i],
+                "prediction": _answer_shown(answers[i]),
                 "strangeness": min(float(strange[i]), 1.0),
                 **_shown(window, seen[i].inputs),
                 "nearest": {
@@ -142,12 +145,22 @@ def _strangest(window: Window, reference: Columns, current: Columns) -> dict[str
         "classes": {
             "n_strange": len(are_strange),
             "n_expected": round((1 - STRANGE) * len(strange), 1),
-            "predicted": in_surplus([answers[i] for i in are_strange], answers),
-            "nearest": in_surplus([labels[nearest[i]] for i in are_strange], labels),
-            "more": in_surplus(answers, usual),
-            "fewer": in_surplus(usual, answers),
+            **{
+                name: in_surplus(chosen, all_of_them) if are_classes else []
+                for name, chosen, all_of_them in (
+                    ("predicted", [answers[i] for i in are_strange], answers),
+                    ("nearest", [labels[nearest[i]] for i in are_strange], labels),
+                    ("more", answers, usual),
+                    ("fewer", usual, answers),
+                )
+            },
         },
     }
+
+
+def _answer_shown(answer: Any) -> Any:
+    """Return an answer as JSON has it; None for a number that is missing."""
+    return None if isinstance(answer, float) and not math.isfinite(answer) else answer
 
 
 def _places(n: int) -> NDArray[np.int64]:

@@ -162,7 +162,7 @@ class Examiner:
             name
             for name in self.copy.rows.get(kind, {})
             if name in self.copy.reference.get(kind, {})
-            and (shift.kind == PREDICTION or name != PREDICTION)
+            and (shift.kind == PREDICTION or kind == "numeric" or name != PREDICTION)
             and (shift.kind != PREDICTION or name == PREDICTION)
             and name != SIGNAL  # scores do not move by themselves
         ]

@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-import numpy as np
 import structlog
 from celery import shared_task
 
@@ -10,8 +9,7 @@ from app.domain.errors import UpkeepError
 from app.services import versions
 from workers.jobs.champions import loaded
 from workers.jobs.context import current
-from workers.jobs.evaluate import scores_of
-from workers.training.metrics import summarise
+from workers.jobs.kinds import kind_of
 from workers.training.task_type import ReadsColumns
 
 log = structlog.get_logger()
@@ -27,8 +25,7 @@ def verify_version(version_id: str) -> None:
         return
     model = found.model
     try:
-        classifier = loaded(model, found.version)
-        labels = classifier.labels
+        kind, classifier = kind_of(model), loaded(model, found.version)
         if isinstance(classifier, ReadsColumns):
             kept = {field.name for field in model.contract.fields if field.privacy is None}
             unknown = [name for name in classifier.column_names if name not in kept]
@@ -39,17 +36,14 @@ def verify_version(version_id: str) -> None:
                 )
                 versions.refuse(work, found.version.id, reason)
                 return
-        if set(labels) != set(model.labels):
-            theirs, ours = ", ".join(labels), ", ".join(model.labels)
-            reason = f"its labels are {theirs}, but the model's are {ours}"
-            versions.refuse(work, found.version.id, reason)
+        misfit = kind.misfit(model, classifier)
+        if misfit is not None:
+            versions.refuse(work, found.version.id, misfit)
             return
         metrics = {}
         if found.reference:
-            index = {label: position for position, label in enumerate(model.labels)}
-            truth = np.asarray([index[row.label] for row in found.reference])
-            scores = scores_of(model, found.version, [row.inputs for row in found.reference])
-            metrics = summarise(truth, scores, model.labels)
+            settled = kind.settled(model, found.reference)
+            metrics = kind.summarised(settled, found.version, found.reference)
     except Exception as error:  # a file from outside may fail in any way
         log.exception("model_version.refused", version_id=version_id)
         detail = str(error) if isinstance(error, UpkeepError) else repr(error)

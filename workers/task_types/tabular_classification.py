@@ -1,212 +1,51 @@
-"""How is a row of columns sorted into classes? By boosted trees, kept as LightGBM's text model.
+"""How is a row of columns sorted into classes? By boosted trees, kept as LightGBM's text model."""
 
-The columns are those fields of the input contract that are numbers, categories or booleans and
-kept as they come. Any of them may be missing, and a category that was never seen is read as
-missing. What else the contract has (texts, times, embeddings) is watched and not learned from.
-"""
-
-import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upkeep.tables import COLUMN_TYPES, CONFIG, MODEL, read_columns, read_labels
 from workers.task_types import task_types
-from workers.training import tables
-from workers.training.errors import RecipeError
-from workers.training.files import check_artifact, read_json
 from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.recipes import COMMON, recipe_schema
 from workers.training.task_type import Inputs
-from workers.training.trainer import Order, Trained, check_start, start_directory
-from workers.training.tree_versions import LIBRARIES, TASK_TYPE, TreesVersion
-from workers.training.versions import PRESET
+from workers.training.tree_task import KNOBS, LoadedTrees, TreesTaskType
+from workers.training.tree_versions import OF_CLASSES
 
-NAME: Final = TASK_TYPE
-BOOSTING: Final = "workers.training.boosting"
-TREES: Final = "upkeep.trees"
-"""Named, not imported: LightGBM loads scikit-learn and pandas, which a text's training process
-need not wait for; and where its library cannot be loaded, all other task types still work."""
-PRESETS: Final = (f"{PRESET}boosted-trees",)
-KNOBS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "rounds": {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": 10_000,
-        "default": 300,
-        "description": "Most rounds of boosting; 0 keeps the start's trees as they are.",
-    },
-    "learning_rate": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 10,
-        "default": 0.05,
-        "description": "How much of its answer each tree adds.",
-    },
-    "leaves": {
-        "type": "integer",
-        "minimum": 2,
-        "maximum": 1024,
-        "default": 15,
-        "description": "Most leaves of a tree.",
-    },
-    "minimum_leaf_rows": {
-        "type": ["integer", "null"],
-        "minimum": 1,
-        "default": None,
-        "description": "Fewest rows of a leaf; null is 20, or a twentieth of few rows.",
-    },
-    "l2": {
-        "type": "number",
-        "minimum": 0,
-        "maximum": 10_000,
-        "default": 1.0,
-        "description": "Pulls the answers of small leaves towards none.",
-    },
-    "column_share": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 1,
-        "default": 1.0,
-        "description": "Share of the columns, drawn anew, that a tree may read.",
-    },
-    "row_share": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 1,
-        "default": 1.0,
-        "description": "Share of the rows, drawn anew, that a tree learns from.",
-    },
-    "trees": {
-        "enum": ["auto", "fresh", "continue"],
-        "default": "auto",
-        "description": (
-            "New trees, or more of them on those of the start. auto tries both where there are any."
-        ),
-    },
-    "history": {
-        "enum": ["auto", "all", "fading", "newest"],
-        "default": "auto",
-        "description": (
-            "What rows count for that came before the newest, which no version has learned from: "
-            "as much, half as much for each such number of rows they are older, or nothing. auto "
-            "tries each. What is tried is judged by log loss on held-out newest rows."
-        ),
-    },
-    "held_out_share": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "exclusiveMaximum": 1,
-        "default": 0.2,
-        "description": "Of the newest rows, to judge what is tried and when to stop.",
-    },
-    "patience": {
-        **COMMON["patience"],
-        "default": 30,
-        "description": "Stop after this many rounds without a better held-out log loss.",
-    },
-    "class_weight_power": COMMON["class_weight_power"],
-}
+NAME: Final = OF_CLASSES
 
 
 @dataclass(frozen=True, slots=True)
-class TreesClassifier:
-    """A version loaded for inference.
-
-    Attributes:
-        trees: `upkeep.trees.Trees`, by which `Champion` answers too; None while untrained.
-    """
-
-    version: TreesVersion
-    trees: Any
+class TreesClassifier(LoadedTrees):
+    """A version loaded for inference."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the score columns."""
         return self.version.labels
 
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Return the fields that it reads."""
-        return tuple(column.name for column in self.version.columns)
-
     def scores(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return probabilities, shape (n, k); of an untrained version all alike."""
         if self.trees is None:
             k = len(self.labels)
             return np.full((len(inputs), k), 1 / k, dtype=np.float32)
-        found: NDArray[np.float32] = self.trees.scores_of(self._encoded(inputs))
+        found: NDArray[np.float32] = self.trees.scores_of(self.encoded(inputs))
         return found
-
-    def features(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Return the columns in scale, categories one place each, shape (n, d)."""
-        return tables.features(self.version.columns, self._encoded(inputs))
-
-    def _encoded(self, inputs: Inputs) -> NDArray[np.float64]:
-        return tables.encoded(self.version.columns, inputs)
 
 
 @task_types.register(NAME)
-class TabularClassification:
+class TabularClassification(TreesTaskType):
     """Rows of columns into classes."""
 
     name = NAME
     description = "Sorts rows of numbers, categories and booleans into classes with boosted trees"
     metrics: ClassVar[tuple[str, ...]] = OF_CLASSIFIERS
-    default_contract: ClassVar[list[dict[str, Any]]] = []
-    column_types: ClassVar[tuple[str, ...]] = COLUMN_TYPES
-    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema({}, KNOBS, common={})
-    needed_files: ClassVar[tuple[str, ...]] = ("config.json", MODEL)
-    libraries: ClassVar[tuple[str, ...]] = LIBRARIES
-
-    def create(
-        self,
-        base_model: str,
-        labels: Sequence[str],
-        directory: Path,
-        *,
-        seed: int,  # nothing is drawn: there are no weights before the first tree
-        input_contract: Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
-        """Write an untrained version from the preset, or from a local directory.
-
-        A directory has a config.json with the columns, and may have trees (model.txt), which must
-        know the same labels. The preset takes the columns of the input contract.
-        """
-        fields = list(input_contract or ())
-        if base_model in PRESETS:
-            columns = tables.columns_of(fields)
-            TreesVersion(tuple(labels), columns, "", fields).write(directory)
-            return
-        base = Path(base_model)
-        if not base.is_dir():
-            raise RecipeError(
-                f"base model {base_model!r} is neither {PRESETS[0]} nor a local directory"
-            )
-        check_artifact(base)
-        config, model = read_json(base / CONFIG), base / MODEL
-        try:
-            columns = read_columns(config)
-            text = model.read_text() if model.exists() else ""
-            known = read_labels(config) if text else tuple(labels)
-        except (ValueError, OSError) as error:
-            raise RecipeError(f"base model {base_model!r} cannot be used: {error}") from error
-        if known != tuple(labels):
-            raise RecipeError(
-                f"the base's trees know the labels {list(known)} and the model {list(labels)}; "
-                "remove its model.txt to take its columns alone"
-            )
-        TreesVersion(tuple(labels), columns, text, fields).write(directory)
-
-    def fit_columns(self, directory: Path, inputs: Inputs) -> None:
-        """Let a version learn the categories and scales of rows."""
-        version = TreesVersion.read(directory)
-        columns, _ = tables.fitted(version.columns, inputs)
-        replace(version, columns=columns).write(directory)
+    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(
+        {}, {**KNOBS, "class_weight_power": COMMON["class_weight_power"]}, common={}
+    )
+    has_labels: ClassVar[bool] = True
 
     def load(self, directory: Path) -> TreesClassifier:
         """Open a version for inference.
@@ -214,51 +53,4 @@ class TabularClassification:
         Raises:
             RecipeError: its trees are none, or do not fit its columns or labels.
         """
-        version = TreesVersion.read(directory)
-        if not version.text:
-            return TreesClassifier(version, None)
-        trees = _loaded(TREES)
-        try:
-            return TreesClassifier(
-                version, trees.Trees(version.text, version.labels, version.columns)
-            )
-        except ValueError as error:
-            raise RecipeError(str(error)) from error
-
-    def train(self, order: Order) -> Trained:
-        """Grow trees as the order says."""
-        start = self.load(start_directory(order.job, self.create)).version
-        if set(start.labels) < set(order.job.labels):
-            start = start.widened(order.job.labels)
-        check_start(start.labels, order.job)
-        trained: Trained = _loaded(BOOSTING).Boosting(order, start).train()
-        return trained
-
-    def fit_signals(self, reference: Inputs) -> dict[str, Any]:
-        """Return the counts of categories and the bounds of numbers."""
-        return tables.signal_state(reference)
-
-    def signals(
-        self,
-        inputs: Inputs,
-        state: Mapping[str, Any] | None = None,
-        *,
-        of_reference: bool = False,
-    ) -> dict[str, NDArray[np.float64]]:
-        """Return missing_share, unseen_share, outside_share, category_surprise, mean_distance."""
-        return tables.signals(inputs, state, of_reference=of_reference)
-
-
-def _loaded(module: str) -> Any:  # LightGBM is not loaded where this is read
-    """Return a module that loads LightGBM.
-
-    Raises:
-        RecipeError: LightGBM cannot be loaded here.
-    """
-    try:
-        return importlib.import_module(module)
-    except OSError as error:
-        raise RecipeError(
-            f"LightGBM cannot be loaded ({error}); it needs the system's OpenMP library, such as "
-            "Debian's package libgomp1"
-        ) from error
+        return TreesClassifier(*self.open_trees(directory))

@@ -2,15 +2,16 @@
 
 Candidates compete on held-out rows of the newest: fresh trees, or more trees on those of the start;
 from all of history alike, from history that fades, or from the newest rows alone. Of those whose
-log loss is not clearly above the least, the one with the most history is grown anew on all rows,
-for as many rounds as suited it: what is forgotten must be worth it.
+loss is not clearly above the least, the one with the most history is grown anew on all rows, for as
+many rounds as suited it: what is forgotten must be worth it. What the loss is, and what else hangs
+on whether trees tell classes or numbers, is their goal's to say (`workers.training.goals`).
 
 Trees grow in stretches of `ROUNDS_EACH` rounds. A stretch is a pure function of the trees before
 it, the rows, the recipe and seeds of its own, and every stretch starts from the trees as text, so a
 run that was stopped goes on at the end of a stretch and ends with the same bits.
 
-LightGBM loads scikit-learn and pandas with it: `workers.task_types.tabular_classification` names
-this module and loads it only when there are trees to grow or to ask.
+LightGBM loads scikit-learn and pandas with it: `workers.training.tree_task` names this module and
+loads it only when there are trees to grow or to ask.
 """
 
 import math
@@ -27,9 +28,10 @@ from app.domain.holdout import held_out
 from upkeep.tables import CATEGORY, Matrix, feature_names
 from upkeep.trees import Trees
 from workers.training import checkpoints
-from workers.training.data import Rows, class_weights
+from workers.training.data import Rows
 from workers.training.device import cpu_quota, memory_bytes
 from workers.training.errors import DataError, Diverged, RecipeError
+from workers.training.goals import goal_of
 from workers.training.histories import (
     CONTINUE,
     FRESH,
@@ -40,7 +42,6 @@ from workers.training.histories import (
     history_weights,
     least_forgetful,
 )
-from workers.training.metrics import EPSILON, summarise
 from workers.training.progress import Preempted
 from workers.training.tables import encoded, fitted
 from workers.training.trainer import Order, Trained
@@ -65,7 +66,7 @@ class Position:
     Attributes:
         candidate: which one grows; as many as there are when the chosen one grows anew.
         rounds: how many it has grown.
-        losses: its held-out log loss before the first round (None for fresh trees) and after each.
+        losses: its held-out loss before the first round (None for fresh trees) and after each.
         step: names checkpoints; grows with every stretch and every candidate.
         grown: rounds of all candidates.
         results: what became of the candidates before it.
@@ -85,10 +86,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows as LightGBM takes them: numbers (n, c), classes (n,), weights (n,)."""
+    """Rows as LightGBM takes them: numbers (n, c), classes or numbers (n,), weights (n,)."""
 
     matrix: Matrix
-    truth: NDArray[np.int64]
+    truth: NDArray[Any]
     weights: NDArray[np.float64]
 
     def rows(self, mask: NDArray[np.bool_]) -> "Table":
@@ -97,13 +98,14 @@ class Table:
 
 
 class Boosting:
-    """One run over columns and classes: `train`, and the version is in `text`."""
+    """One run over columns: `train`, and the version is in `text`."""
 
     def __init__(self, order: Order, start: TreesVersion) -> None:
         self.order, self.recipe, self.start = order, order.recipe, start
         self.labels = start.labels
         rows, job = order.data.train, order.job
         self.columns, self.cleaning = fitted(start.columns, rows.inputs)
+        self.goal = goal_of(start.labels, self.recipe)
         self.table = self._table(rows)
         n_newest = len(rows) if job.n_newest is None else min(job.n_newest, len(rows))
         self.n_newest = n_newest if n_newest >= FEWEST_NEWEST else len(rows)
@@ -117,7 +119,7 @@ class Boosting:
         self.tried: list[str] = []
         self.plan = candidates(
             self.recipe,
-            can_continue=can_be_continued(start.text, len(self.labels)),
+            can_continue=can_be_continued(start.text, self.goal.objective),
             has_history=self.n_newest < len(rows),
         )
         self._saved_at = time.monotonic()
@@ -127,16 +129,15 @@ class Boosting:
             self._resume(order.checkpoint)
 
     def _table(self, rows: Rows) -> Table:
-        return Table(
-            encoded(self.columns, rows.inputs), rows.indices(self.labels), np.ones(len(rows))
-        )
+        return Table(encoded(self.columns, rows.inputs), self.goal.truth(rows), np.ones(len(rows)))
 
     def _held_out(self, rows: Rows) -> NDArray[np.bool_]:
         """Mark the rows that decide, of the newest ones; none where validation rows were given."""
         mask = np.zeros(len(rows), dtype=bool)
         if self.order.data.validation is None:
             first = len(rows) - self.n_newest
-            mask[first:] = held_out(rows.labels[first:], share=float(self.recipe["held_out_share"]))
+            strata = self.goal.strata(rows.labels[first:])
+            mask[first:] = held_out(strata, share=float(self.recipe["held_out_share"]))
         return mask
 
     # -- checkpoints
@@ -202,7 +203,8 @@ class Boosting:
             raise RecipeError(f"LightGBM cannot grow trees on these rows: {error}") from error
         if not self.text:
             raise DataError(
-                f"the {self.n_newest} newest rows hold one class alone; take history 'auto'"
+                f"the {self.n_newest} newest rows hold one {self.goal.one} alone; take history "
+                "'auto'"
             )
         version = TreesVersion(self.labels, self.columns, self.text, self.start.contract)
         figures = self._figures(place, n_rounds)
@@ -222,7 +224,7 @@ class Boosting:
             "trees": candidate.trees,
             "history": candidate.history,
             "rounds": n_rounds,
-            "log_loss": losses[best] if known else None,
+            self.goal.loss: losses[best] if known else None,
         }
         self.tried.append(self._cut(candidate, n_rounds))
         position.results.append(found)
@@ -284,11 +286,8 @@ class Boosting:
         return self.table.rows(self.held) if self.held.any() else None
 
     def _weighted(self, candidate: Candidate) -> Table:
-        by_class = class_weights(
-            self.table.truth, len(self.labels), power=float(self.recipe["class_weight_power"])
-        )
         weights = history_weights(candidate.history, self.ages)
-        weights = weights * by_class[self.table.truth]
+        weights = weights * self.goal.weights(self.table.truth)
         return Table(self.table.matrix, self.table.truth, weights)
 
     def _is_out_of_patience(self) -> bool:
@@ -345,11 +344,8 @@ class Boosting:
         by_row, by_column, extra = (int(draw) % 2**31 for draw in draws)
         stated = recipe["minimum_leaf_rows"]
         fewest = max(1, min(LEAF_ROWS, len(self.table.truth) // LEAF_SHARE))
-        is_binary = len(self.labels) == 2
         return {
-            "objective": "binary" if is_binary else "multiclass",
-            "metric": "binary_logloss" if is_binary else "multi_logloss",
-            **({} if is_binary else {"num_class": len(self.labels)}),
+            **self.goal.settings,
             "learning_rate": float(recipe["learning_rate"]),
             "num_leaves": int(recipe["leaves"]),
             "min_data_in_leaf": fewest if stated is None else int(stated),
@@ -388,20 +384,19 @@ class Boosting:
         )
 
     def _losses(self, text: str, table: Table) -> NDArray[np.float64]:
-        """Return -log of the true class's probability by some trees, shape (n,), in nats."""
-        scores = Trees(text, self.labels, self.columns).scores_of(table.matrix)
-        chosen = scores[np.arange(len(table.truth)), table.truth].astype(np.float64)
-        return np.asarray(-np.log(np.clip(chosen, EPSILON, 1.0)))
+        """Return the loss of some trees on each row, shape (n,)."""
+        return self.goal.losses(Trees(text, self.labels, self.columns), table.matrix, table.truth)
 
     def _watch(self, loss: float, n_rounds: int) -> None:
         """Stop a run whose loss is no number, or far above what guessing would give."""
         lower = f"lower learning_rate (now {self.recipe['learning_rate']:g})"
         if not math.isfinite(loss):
             raise Diverged(f"after {n_rounds} rounds the loss is not finite; {lower}")
-        guessing = math.log(len(self.labels))
+        guessing = self.goal.guessing(self.table.truth)
         if n_rounds >= PATIENT_ROUNDS and loss > DIVERGED_FACTOR * guessing:
             raise Diverged(
-                f"after {n_rounds} rounds the loss is {loss:.2f}; guessing gives {guessing:.2f}; "
+                f"after {n_rounds} rounds the loss is {loss:.{self.goal.digits}}; guessing gives "
+                f"{guessing:.{self.goal.digits}}; "
                 f"{lower}"
             )
 
@@ -425,8 +420,7 @@ class Boosting:
         metrics: dict[str, Any] = {}
         if self.validation is not None:
             trees = Trees(self.text, self.labels, self.columns)
-            scores = trees.scores_of(self.validation.matrix)
-            metrics = summarise(self.validation.truth, scores, self.labels)
+            metrics = self.goal.metrics(trees, self.validation.matrix, self.validation.truth)
         return {
             "metrics": metrics,
             "history": position.results,
@@ -443,5 +437,5 @@ class Boosting:
             "threads": position.threads,
             "precision": "fp64",
             "deterministic": True,
-            "final_loss": position.results[place]["log_loss"],
+            "final_loss": position.results[place][self.goal.loss],
         }

@@ -4,6 +4,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from app.domain.answers import LARGEST
 from app.services.stored_rows import READ_ROWS, StoredRows
 from workers.training.errors import DataError
 
@@ -39,6 +41,25 @@ class Rows:
         """Return the index in `names` of each row's label, shape (n,)."""
         position = {name: k for k, name in enumerate(names)}
         return np.asarray([position[label] for label in self.labels], dtype=np.int64)
+
+    def numbers(self) -> NDArray[np.float64]:
+        """Return the labels as numbers, shape (n,).
+
+        Raises:
+            DataError: a label is no finite number; says which.
+        """
+        found = np.full(len(self.labels), np.nan)
+        for place, label in enumerate(self.labels):
+            with suppress(TypeError, ValueError):
+                found[place] = float(label)
+        bad = np.flatnonzero(~(np.abs(found) <= LARGEST))  # NaN too
+        if len(bad):
+            first = int(bad[0])
+            raise DataError(
+                f"{len(bad)} of {len(found)} labels are no finite numbers of single precision; row "
+                f"{first} ({self.ids[first]}) has {self.labels[first]!r}"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +136,22 @@ def check_labels(rows: Rows, labels: Sequence[str], *, role: str, n_classes_need
         raise DataError(
             f"all {len(rows)} {role} rows have the label {next(iter(present))!r}; "
             f"a classifier needs rows of at least {n_classes_needed} classes"
+        )
+
+
+def check_numbers(rows: Rows, *, role: str, n_different_needed: int) -> None:
+    """Refuse rows whose labels cannot teach, or be compared with, numbers.
+
+    Raises:
+        DataError: no rows, labels that are no numbers, or fewer different ones than needed.
+    """
+    if not len(rows):
+        raise DataError(f"the {role} set is empty; add labelled rows")
+    numbers = rows.numbers()
+    if len(np.unique(numbers)) < n_different_needed:
+        raise DataError(
+            f"all {len(rows)} {role} rows have the label {numbers[0]:g}; a number can be learned "
+            f"from at least {n_different_needed} different ones"
         )
 
 

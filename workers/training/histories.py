@@ -69,11 +69,10 @@ def candidates(
     ]
 
 
-def can_be_continued(text: str, n_classes: int) -> bool:
+def can_be_continued(text: str, objective: str) -> bool:
     """Return whether more trees can be added: to a sum of them, for the objective that is ours."""
-    ours = "binary sigmoid:1" if n_classes == 2 else f"multiclass num_class:{n_classes}"
     lines = text[: text.find("Tree=0")].splitlines()
-    return f"objective={ours}" in lines and "average_output" not in lines
+    return f"objective={objective}" in lines and "average_output" not in lines
 
 
 def least_forgetful(losses: Sequence[NDArray[np.float64]]) -> int:

@@ -4,14 +4,16 @@ import math
 import resource
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from app.domain.answers import CLASS, NUMBER
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
-from workers.training.data import Data, check_labels, read_rows
+from workers.training.data import Data, Rows, check_labels, check_numbers, read_rows
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
@@ -28,11 +30,11 @@ from workers.training.loop import Loop, Prepared
 from workers.training.metrics import summarise
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
-from workers.training.task_type import BringsLearner, Learner, TaskType
+from workers.training.task_type import BringsLearner, Learner, TaskType, answers_of
 from workers.training.trainer import BringsTrainer, Order, Trained, check_start, start_directory
 from workers.training.versions import library_versions
 
-N_CLASSES_NEEDED = 2
+N_DIFFERENT_NEEDED = 2
 
 
 def is_finished(job: Job) -> bool:
@@ -41,26 +43,33 @@ def is_finished(job: Job) -> bool:
     return isinstance(result, dict) and is_as_described(job.output, result["files"])
 
 
-def read_data(job: Job, progress: Progress, stop: Stop) -> Data:
-    """Read and check the rows.
+def read_data(job: Job, progress: Progress, stop: Stop, answers: str = CLASS) -> Data:
+    """Read and check the rows of a kind of answer.
 
     Raises:
         Preempted: SIGTERM came; nothing is lost yet.
         DataError: they cannot teach these labels.
     """
-    if len(set(job.labels)) < N_CLASSES_NEEDED or len(set(job.labels)) != len(job.labels):
+    is_number = answers == NUMBER
+    if not is_number and (
+        len(set(job.labels)) < N_DIFFERENT_NEEDED or len(set(job.labels)) != len(job.labels)
+    ):
         raise DataError(f"{len(job.labels)} labels given; a classifier needs two different ones")
 
     def between(done: int) -> None:
         stop.check()
         progress.say("prepare", step=done, memory_bytes=device.memory_bytes())
 
-    train = read_rows(job.train, between)
-    check_labels(train, job.labels, role="training", n_classes_needed=N_CLASSES_NEEDED)
-    if job.validation is None:
-        return Data(train, None)
-    validation = read_rows(job.validation, between)
-    check_labels(validation, job.labels, role="validation", n_classes_needed=1)
+    def read(path: Path, role: str, n_needed: int) -> Rows:
+        rows = read_rows(path, between)
+        if is_number:
+            check_numbers(rows, role=role, n_different_needed=n_needed)
+        else:
+            check_labels(rows, job.labels, role=role, n_classes_needed=n_needed)
+        return rows
+
+    train = read(job.train, "training", N_DIFFERENT_NEEDED)
+    validation = None if job.validation is None else read(job.validation, "validation", 1)
     return Data(train, validation)
 
 
@@ -84,7 +93,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
         return
     progress.say("prepare")
     recipe = complete(task_type.recipe_schema, job.recipe)
-    data = read_data(job, progress, stop)
+    data = read_data(job, progress, stop, answers_of(task_type))
     order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
     if isinstance(task_type, BringsTrainer):
         trained = task_type.train(order)

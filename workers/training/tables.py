@@ -228,7 +228,8 @@ def signals(
     that the reference never had; outside_share: of the numbers, those beyond its bounds;
     category_surprise: mean of -log of the categories' frequencies, in nats; mean_distance: of the
     numbers from their centers, in scales. NaN where there is nothing of the kind. A category that
-    one input of the reference alone has is unseen there.
+    one input of the reference alone has is unseen there; of any other, the reference's own rows are
+    told what any row is, or the few values that few categories have would all differ a little.
     """
     known = state or {}
     rows = [_signals(row, known, of_reference=of_reference) for row in inputs]
@@ -248,10 +249,11 @@ def _signals(
         value, counts = row[name], state.get("counts", {}).get(name)
         bounds = state.get("numbers", {}).get(name)
         if _is_category(value) and counts is not None:
-            n = counts.get(_category(value), 0) - of_reference
-            total = sum(counts.values()) - of_reference
+            n = counts.get(_category(value), 0)
+            n = 0 if of_reference and n == 1 else n
             unseen.append(n < 1)
-            surprises.append(-np.log((max(n, 0) + 0.5) / (total + 0.5 * (len(counts) + 1))))
+            total = sum(counts.values())
+            surprises.append(-np.log((n + 0.5) / (total + 0.5 * (len(counts) + 1))))
         elif _is_number(value) and bounds is not None:
             low, high, center, scale = bounds
             outside.append(not low <= float(value) <= high)

@@ -10,6 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.answers import CLASS
+
 Inputs = Sequence[Mapping[str, Any]]
 
 
@@ -97,6 +99,26 @@ class Classifier(Protocol):
         ...
 
 
+class Regressor(Protocol):
+    """A version loaded for inference that answers with numbers."""
+
+    def values(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return its answers in the unit of the labels, shape (n,)."""
+        ...
+
+    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return what stands for an input among others, shape (n, d)."""
+        ...
+
+
+class Version(Protocol):
+    """A version loaded for inference, whatever it answers with."""
+
+    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return what stands for an input among others, shape (n, d)."""
+        ...
+
+
 class TaskType(Protocol):
     """What can be learned: one registered object a kind.
 
@@ -134,8 +156,8 @@ class TaskType(Protocol):
         """
         ...
 
-    def load(self, directory: Path) -> Classifier:
-        """Open a version for inference."""
+    def load(self, directory: Path) -> Version:
+        """Open a version for inference: a `Classifier`, or what its kind of answer needs."""
         ...
 
     def fit_signals(self, reference: Inputs) -> dict[str, Any]:
@@ -158,6 +180,22 @@ class TaskType(Protocol):
                 compared with the others: what it alone holds would not be known from elsewhere.
         """
         ...
+
+
+@runtime_checkable
+class NamesAnswers(Protocol):
+    """A task type whose versions do not sort into classes.
+
+    Attributes:
+        answers: kind of its answers, of those in `app.domain.answers`.
+    """
+
+    answers: str
+
+
+def answers_of(task_type: TaskType) -> str:
+    """Return the kind of answer of a task type; one that says nothing sorts into classes."""
+    return task_type.answers if isinstance(task_type, NamesAnswers) else CLASS
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.postgres.paging import page_of
 from app.adapters.postgres.schema import ModelRow, PolicyRow, PrivacySecretRow
+from app.domain.answers import Answer, answer_of
 from app.domain.errors import Conflict, NotFound
 from app.domain.models import MaintainedModel, Objective
 from app.domain.observations import ContractField, FieldType, InputContract, Intake
@@ -126,7 +127,7 @@ LEFT JOIN LATERAL (SELECT finding, scores, performance, estimate, slices, versio
 """)
 
 _INTAKE = text("""
-SELECT m.id, m.labels, m.contract, v.number, s.secret
+SELECT m.id, m.labels, m.contract, m.answer, v.number, s.secret
 FROM models m LEFT JOIN model_versions v ON v.model_id = m.id AND v.state = 'champion'
 LEFT JOIN privacy_secrets s ON s.model_id = m.id
 WHERE m.name = :name AND m.project_id = :project_id
@@ -149,6 +150,7 @@ class PostgresModels:
             "labels": list(model.labels),
             "contract": [_stored(field) for field in model.contract.fields],
             "objective": document(model.objective),
+            "answer": model.answer.document(),
             "created_at": model.created_at,
         }
         try:
@@ -181,7 +183,9 @@ class PostgresModels:
         if row is None:
             raise _unknown(name)
         contract = _contract(row.contract)
-        return Intake(row.id, tuple(row.labels), contract, row.number, bytes(row.secret or b""))
+        labels, secret = tuple(row.labels), bytes(row.secret or b"")
+        answers_with = _answers_with(labels, row.answer)
+        return Intake(row.id, labels, contract, row.number, secret, answers_with)
 
     def by_id(self, model_id: UUID) -> MaintainedModel:
         row = self._session.get(ModelRow, model_id, populate_existing=True)
@@ -209,6 +213,7 @@ class PostgresModels:
             is_paused=row.is_paused,
             created_at=row.created_at,
             measured_baseline=row.measured_baseline,
+            answers_with=_answers_with(row.labels, row.answer),
         )
 
     def listed(self, project_id: UUID, page: Page) -> Listed:
@@ -254,6 +259,14 @@ class PostgresModels:
             update(ModelRow)
             .where(ModelRow.id == model_id, ModelRow.measured_baseline.is_(None))
             .values(measured_baseline=value)
+        )
+
+    def learn_scale(self, model_id: UUID, scale: float) -> None:
+        """Keep the scale of a model's answers, where it has none yet."""
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model_id, ModelRow.answer["scale"].astext.is_(None))
+            .values(answer=ModelRow.answer.concat({"scale": scale}))
         )
 
     def due(self, *, now: datetime) -> Sequence[UUID]:
@@ -305,6 +318,10 @@ class PostgresModels:
 
     def _set(self, model_id: UUID, **values: Any) -> None:
         self._session.execute(update(ModelRow).where(ModelRow.id == model_id).values(**values))
+
+
+def _answers_with(labels: Sequence[str], document: Json | None) -> Answer | None:
+    return None if document is None else answer_of(labels, document)
 
 
 def _unknown(name: str) -> NotFound:

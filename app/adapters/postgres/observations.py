@@ -22,6 +22,7 @@ from app.adapters.postgres.schema import (
     QuarantinedRow,
 )
 from app.adapters.postgres.segments import Address
+from app.domain.answers import Answer
 from app.domain.errors import NotFound
 from app.domain.observations import Label, Observation, Rejected
 from app.services.batches import Batch, Columns, inputs_of, scores_of
@@ -73,13 +74,21 @@ SELECT rank / :bucket AS bucket, min(sequence) AS first_sequence,
 FROM ranked GROUP BY 1 ORDER BY 1
 """)  # noqa: S608  # constants alone
 
-_BY_VERSION = text(f"""{_RANKED}, answers AS (
-  SELECT rank, label, version::text AS version, prediction FROM ranked
+_TOLD = """, answers AS (
+  SELECT rank, label, version::text AS version, prediction, true AS is_served FROM ranked
   WHERE label IS NOT NULL AND version IS NOT NULL AND prediction IS NOT NULL
   UNION ALL
-  SELECT r.rank, r.label, s.key, s.value FROM ranked r, jsonb_each_text(r.shadow) AS s
+  SELECT r.rank, r.label, s.key, s.value, false FROM ranked r, jsonb_each_text(r.shadow) AS s
   WHERE r.label IS NOT NULL AND s.key <> r.version::text
 )
+"""
+"""Labelled answers of the version that served, and of those that would have answered."""
+
+_ANSWERS = text(f"""{_RANKED.rstrip()}{_TOLD}
+SELECT rank / :bucket AS bucket, version, prediction, label, is_served FROM answers
+""")  # noqa: S608  # constants alone
+
+_BY_VERSION = text(f"""{_RANKED.rstrip()}{_TOLD}
 SELECT rank / :bucket AS bucket, version, count(*) AS n,
        count(*) FILTER (WHERE prediction = label) AS n_right
 FROM answers GROUP BY 1, 2
@@ -334,7 +343,26 @@ class PostgresObservations:
         Of the model's newest `MOST_LABELLED` labels. Answers to rows that came in broken are left
         out once their incident is resolved.
         """
-        newest = self._newest_labelled(
+        newest = self._newest_answers(model_id)
+        query = (
+            select(newest.c.prediction == newest.c.label)
+            .where(newest.c.version == version, newest.c.prediction.is_not(None), newest.c.is_sound)
+            .order_by(newest.c.sequence)
+        )
+        return [bool(right) for right in self._session.scalars(query)]
+
+    def answers(self, model_id: UUID, *, version: int) -> Sequence[tuple[str, str]]:
+        """Return prediction and label of the same answers, in the same order."""
+        newest = self._newest_answers(model_id)
+        query = (
+            select(newest.c.prediction, newest.c.label)
+            .where(newest.c.version == version, newest.c.prediction.is_not(None), newest.c.is_sound)
+            .order_by(newest.c.sequence)
+        )
+        return [(row.prediction, row.label) for row in self._session.execute(query)]
+
+    def _newest_answers(self, model_id: UUID) -> Subquery:
+        return self._newest_labelled(
             model_id,
             ObservationRow.sequence,
             ObservationRow.version,
@@ -342,12 +370,6 @@ class PostgresObservations:
             ObservationRow.label,
             is_sound(self._session, model_id, while_standing=True).label("is_sound"),
         )
-        query = (
-            select(newest.c.prediction == newest.c.label)
-            .where(newest.c.version == version, newest.c.prediction.is_not(None), newest.c.is_sound)
-            .order_by(newest.c.sequence)
-        )
-        return [bool(right) for right in self._session.scalars(query)]
 
     def _newest_labelled(self, model_id: UUID, *columns: Any) -> Subquery:
         return (
@@ -419,10 +441,19 @@ class PostgresObservations:
         query = select(func.count(func.distinct(newest.c.label))).where(newest.c.can_be_learned)
         return self._session.scalar(query) or 0
 
-    def timeline(self, model_id: UUID, *, bucket: int, most: int) -> Sequence[Json]:
+    def timeline(
+        self, model_id: UUID, *, bucket: int, most: int, answer: Answer | None = None
+    ) -> Sequence[Json]:
         """Return the accuracy that users got, by bucket of so many observations.
 
         Of the `most` newest; the first bucket holds fewer where older ones are left out.
+
+        Args:
+            model_id: which model.
+            bucket: observations in each.
+            most: observations in all.
+            answer: what the model answers with, where that is not one of its labels: then accuracy
+                is the mean score of it, and `errors` says more.
         """
         n_known = self._session.scalar(
             select(ObservationCountsRow.n_observations).where(
@@ -435,6 +466,8 @@ class PostgresObservations:
             "most": most,
             "n_before": max((n_known or 0) - most, 0),
         }
+        if answer is not None:
+            return self._scored_timeline(answer, parameters)
         by_version: dict[int, Json] = {}
         for row in self._session.execute(_BY_VERSION, parameters):
             by_version.setdefault(row.bucket, {})[row.version] = {
@@ -443,14 +476,29 @@ class PostgresObservations:
             }
         return [
             {
-                "first_sequence": row.first_sequence,
-                "last_sequence": row.last_sequence,
-                "first_at": row.first_at,
-                "last_at": row.last_at,
-                "n": row.n,
-                "n_labelled": row.n_labelled,
+                **_bucket(row),
                 "accuracy": row.n_right / row.n_labelled if row.n_labelled else None,
                 "by_version": by_version.get(row.bucket, {}),
+            }
+            for row in self._session.execute(_TIMELINE, parameters)
+        ]
+
+    def _scored_timeline(self, answer: Answer, parameters: Json) -> Sequence[Json]:
+        """Return the same of answers that are scored here, for Postgres does not know how."""
+        served: dict[int, list[Any]] = {}
+        told: dict[int, dict[str, list[Any]]] = {}
+        for row in self._session.execute(_ANSWERS, parameters):
+            told.setdefault(row.bucket, {}).setdefault(row.version, []).append(row)
+            if row.is_served:
+                served.setdefault(row.bucket, []).append(row)
+        return [
+            {
+                **_bucket(row),
+                **_scored(answer, served.get(row.bucket, ())),
+                "by_version": {
+                    version: {"n": len(rows), **_scored(answer, rows)}
+                    for version, rows in told.get(row.bucket, {}).items()
+                },
             }
             for row in self._session.execute(_TIMELINE, parameters)
         ]
@@ -470,6 +518,26 @@ class PostgresObservations:
 
     def prepare_days(self, today: date, *, ahead: int) -> None:
         segments.prepare_days(self._session, today, ahead=ahead)
+
+
+def _bucket(row: Any) -> Json:
+    return {
+        "first_sequence": row.first_sequence,
+        "last_sequence": row.last_sequence,
+        "first_at": row.first_at,
+        "last_at": row.last_at,
+        "n": row.n,
+        "n_labelled": row.n_labelled,
+    }
+
+
+def _scored(answer: Answer, rows: Sequence[Any]) -> Json:
+    """Return the mean score of labelled answers, and their errors; None and none without any."""
+    pairs = [row.prediction for row in rows], [row.label for row in rows]
+    return {
+        "accuracy": float(answer.scores(*pairs).mean()) if rows and answer.is_scored else None,
+        "errors": answer.errors(*pairs) if rows else {},
+    }
 
 
 def _answered(model_id: UUID, version: int, after_sequence: int) -> tuple[Any, ...]:

@@ -99,6 +99,7 @@ class ModelRow(Row):
     labels: Mapped[list[Any]]
     contract: Mapped[list[Any]]
     objective: Mapped[Json]
+    answer: Mapped[Json | None]
     policy_version: Mapped[int] = mapped_column(server_default=text("1"))
     is_paused: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     measured_baseline: Mapped[float | None]

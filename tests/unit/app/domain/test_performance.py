@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.domain.performance import (
     clopper_pearson,
     confidence_sequence,
+    mean_interval,
     watch_accuracy,
 )
 
@@ -117,3 +118,30 @@ def test_the_confidence_sequence_contains_the_mean_and_narrows() -> None:
     assert upper[0] - lower[0] > 0.9
     assert upper[-1] - lower[-1] < 0.06
     assert len(confidence_sequence(np.array([], dtype=bool))[0]) == 0
+
+
+def test_scores_of_0_and_1_are_watched_as_right_and_wrong_answers_are():
+    right = np.random.default_rng(0).random(400) < np.repeat([0.9, 0.7], 200)
+    one, other = (watch_accuracy(side, 0.9, 0.02) for side in (right, right.astype(float)))
+    assert other.log_e_value == pytest.approx(one.log_e_value, rel=1e-12)
+    assert (other.accuracy, other.changed_at) == (one.accuracy, one.changed_at)
+    assert (other.lower, other.upper) == (one.lower, one.upper)
+    assert other.lower_since <= one.lower_since < one.upper_since <= other.upper_since
+
+
+def test_the_mean_of_scores_lies_in_its_interval_as_often_as_is_promised():
+    draw = np.random.default_rng(1)
+    samples = draw.beta(8, 2, (400, 60))
+    bounds = [mean_interval(float(one.sum()), 60, 0.05) for one in samples]
+    assert np.mean([lower <= 0.8 <= upper for lower, upper in bounds]) >= 0.95
+    assert mean_interval(0.0, 0, 0.05) == (0.0, 1.0)
+    assert mean_interval(5.0, 5, 0.05)[1] == 1.0
+
+
+def test_a_fall_of_scores_is_proved_and_no_other():
+    draw = np.random.default_rng(2)
+    steady, fallen = draw.beta(16, 4, 600), draw.beta(10, 5, 300)
+    assert not watch_accuracy(steady, 0.8, 0.02).is_decayed(10_000)
+    found = watch_accuracy(np.concatenate([steady, fallen]), 0.8, 0.02)
+    assert found.is_decayed(10_000)
+    assert abs(found.changed_at - 600) < 40

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.answers import Number
 from app.domain.errors import Invalid
 from app.domain.observations import ContractField, FieldType, InputContract, Intake, Rejected
 from app.services.arrow_columns import sort_table
@@ -19,6 +20,7 @@ from app.services.tables import nested, rows_of_table
 from bench import ingest_malformed
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+X = ContractField("x", FieldType.NUMBER)
 PICTURES = (*ingest_malformed.OPEN, ContractField("image", FieldType.IMAGE, is_required=False))
 
 
@@ -186,3 +188,29 @@ def test_a_value_without_counterpart_in_python_is_a_refusal():
     assert sort_table(table, intake(), now=NOW) is None
     with pytest.raises(Invalid):
         rows_of_table(table)
+
+
+SAID = st.one_of(
+    st.none(), st.floats(-100, 100), st.integers(-9, 9), st.just(1e39), st.just(float("nan"))
+)
+
+
+@given(st.lists(st.tuples(SAID, SAID), min_size=1, max_size=8), st.booleans())
+def test_numbers_are_judged_alike_in_columns_in_a_table_and_one_by_one(pairs, is_odd):
+    bounded = Number(minimum=-50.0, maximum=50.0)
+    held_to = Intake(UUID(int=1), (), InputContract([X]), 3, answers_with=bounded)
+    rows = [
+        {"id": f"r{place}", "inputs": {"x": 1.0}, "prediction": said, "label": label}
+        for place, (said, label) in enumerate(pairs)
+    ]
+    strange = [{**rows[0], "id": "s", "prediction": "7"}] if is_odd else []
+    alike(sort_rows(rows + strange, held_to, now=NOW), one_by_one(rows + strange, held_to))
+    table = pa.table(
+        {
+            "id": [row["id"] for row in rows],
+            "x": [1.0] * len(rows),
+            "prediction": pa.array([said for said, _ in pairs], pa.float64()),
+            "label": pa.array([label for _, label in pairs], pa.float64()),
+        }
+    )
+    alike(sort_table(table, held_to, now=NOW), one_by_one(rows_of_table(table), held_to))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from app.domain.answers import Classes
 from app.domain.estimation import EstimateState
 from app.domain.models import Objective
 from app.domain.observations import Observation
@@ -43,7 +44,9 @@ LABELLED = [Example(row.id, {}, row.label) for row in KNOWN]
 def window(current, labelled=(), **more):
     said = {
         "policy": Policy(),
-        "model": SimpleNamespace(objective=Objective(slices=("site",))),
+        "model": SimpleNamespace(
+            objective=Objective(slices=("site",)), answers_with=None, answer=Classes(("a", "b"))
+        ),
         "slices": (),
         "champion": SimpleNamespace(reference="r"),
         "reference": LABELLED,

@@ -17,6 +17,7 @@ from workers.training.histories import (
 from workers.training.recipes import complete
 
 SCHEMA = TabularClassification().recipe_schema
+BINARY = "binary sigmoid:1"
 
 
 def test_ages_count_back_in_sets_as_large_as_the_newest():
@@ -61,8 +62,8 @@ def test_the_first_that_is_not_clearly_worse_is_taken():
 
 def test_trees_of_another_objective_are_not_continued():
     head = "tree\nobjective=binary sigmoid:1\n"
-    assert can_be_continued(f"{head}\nTree=0\n", 2)
-    assert not can_be_continued(f"{head}average_output\n\nTree=0\n", 2)
-    assert not can_be_continued(f"{head}\nTree=0\n", 3)
-    assert not can_be_continued("tree\nobjective=binary sigmoid:2\n\nTree=0\n", 2)
-    assert not can_be_continued("", 2)
+    assert can_be_continued(f"{head}\nTree=0\n", BINARY)
+    assert not can_be_continued(f"{head}average_output\n\nTree=0\n", BINARY)
+    assert not can_be_continued(f"{head}\nTree=0\n", "multiclass num_class:3")
+    assert not can_be_continued("tree\nobjective=binary sigmoid:2\n\nTree=0\n", BINARY)
+    assert not can_be_continued("", BINARY)

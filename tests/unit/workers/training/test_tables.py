@@ -115,3 +115,14 @@ def test_a_category_that_one_row_of_the_reference_alone_has_is_unseen_there():
     within = signals(reference, state, of_reference=True)["unseen_share"]
     assert within.tolist() == [0.0, 0.0, 1.0]
     assert signals(reference, state, of_reference=False)["unseen_share"].tolist() == [0.0] * 3
+
+
+def test_rows_like_the_reference_are_no_more_and_no_less_surprising_than_its_own():
+    draw = np.random.default_rng(0)
+    rows = [{"a": str(draw.choice(["x", "y"])), "b": bool(draw.random() < 0.3)} for _ in range(400)]
+    state = signal_state(rows)
+    within, beside = (
+        set(signals(rows, state, of_reference=own)["category_surprise"].tolist())
+        for own in (True, False)
+    )
+    assert within == beside

@@ -1,0 +1,262 @@
+"""What does a model answer with, and how right is one answer?
+
+A kind of answer says how a label or prediction is checked and kept, and how right an answer is,
+between 0 and 1: that score alone is what the watch of performance, the slices and the timeline
+read. Labels and predictions are kept as text, in a form in which equal answers are equal.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float64]
+
+CLASS: Final = "class"
+NUMBER: Final = "number"
+MAXIMIZE: Final = "maximize"
+MINIMIZE: Final = "minimize"
+LARGEST: Final = (2 - 2**-23) * 2.0**127
+"""The largest number of single precision, in which trees and networks keep what they learn from."""
+N_STRATA: Final = 4
+
+
+class Answer(Protocol):
+    """One kind of answer, with what a model states of it.
+
+    Attributes:
+        kind: its name, as task types announce it.
+        measure: name of the mean score of answers, such as "accuracy".
+        plural: what answers are called.
+        distinct: what rows must hold at least two of, so that something can be learned.
+        labels: the answers there may be; empty where they cannot be listed.
+        is_scored: whether answers can be scored yet.
+    """
+
+    kind: ClassVar[str]
+    measure: ClassVar[str]
+    plural: ClassVar[str]
+    distinct: ClassVar[str]
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return the answers there may be."""
+        ...
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether answers can be scored yet."""
+        ...
+
+    def fault(self, value: Any, *, is_label: bool) -> str | None:
+        """Return what is wrong with a label, or else a prediction, as it was sent; None if nothing.
+
+        Args:
+            value: never missing.
+            is_label: a prediction may lie where no label can.
+        """
+        ...
+
+    def stored(self, value: Any) -> str:
+        """Return a good value as it is kept: equal answers have equal texts."""
+        ...
+
+    def shown(self, text: str | None) -> Any:
+        """Return a kept value as JSON has it."""
+        ...
+
+    def scores(self, predictions: Sequence[str], labels: Sequence[str]) -> Scores:
+        """Return how right answers are, (n,) in [0, 1]; 1 is right."""
+        ...
+
+    def errors(self, predictions: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+        """Return what else a reader wants of answers, by name; n at least 1."""
+        ...
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Return the part of all labels that each belongs to: held-out rows are of every part."""
+        ...
+
+    def direction_of(self, metric: str) -> str:
+        """Return whether a metric is to be maximized or minimized."""
+        ...
+
+    def document(self) -> dict[str, Any] | None:
+        """Return what is kept of it beside the labels, as JSON; None where there is nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """One of a set of labels: an answer is right or wrong."""
+
+    kind: ClassVar[str] = CLASS
+    measure: ClassVar[str] = "accuracy"
+    plural: ClassVar[str] = "labels of the model"
+    distinct: ClassVar[str] = "classes"
+    is_scored: ClassVar[bool] = True
+
+    labels: Sequence[str]
+
+    def fault(self, value: Any, *, is_label: bool) -> str | None:
+        """Return what is wrong with a value that should be one of the labels."""
+        if isinstance(value, str) and value in self.labels:
+            return None
+        shown = ", ".join(self.labels[:20]) + (", ..." if len(self.labels) > 20 else "")
+        return f"must be one of the model's labels: {shown}"
+
+    def stored(self, value: Any) -> str:
+        """Return the label."""
+        return str(value)
+
+    def shown(self, text: str | None) -> Any:
+        """Return the label."""
+        return text
+
+    def scores(self, predictions: Sequence[str], labels: Sequence[str]) -> Scores:
+        """Return 1 for each right answer, 0 for each wrong one."""
+        pairs = zip(predictions, labels, strict=True)
+        return np.asarray([said == label for said, label in pairs], dtype=np.float64)
+
+    def errors(self, predictions: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+        """Return nothing: accuracy says all."""
+        return {}
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Return the labels themselves."""
+        return list(labels)
+
+    def direction_of(self, metric: str) -> str:
+        """Return that metrics of classes are maximized."""
+        return MAXIMIZE
+
+    def document(self) -> dict[str, Any] | None:
+        """Return nothing: the labels are kept by themselves."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number: an answer is the closer to right the smaller its error.
+
+    Its score, the *closeness*, is 1 - min(|error| / scale, 1): an error of `scale` or more is as
+    wrong as can be, so that no single row outweighs the others, and what holds of the mean of
+    bounded values holds of closeness. The mean error itself is told beside it.
+
+    Attributes:
+        unit: of labels and predictions, for people.
+        minimum, maximum: bounds of a label. A prediction may lie beyond them: it is an error then,
+            not a fault.
+        scale: the error, in the unit of the labels, that counts as entirely wrong. Where nobody
+            stated it, it is learned once, from the first labelled rows that a version is judged
+            on: the range of their middle half.
+    """
+
+    kind: ClassVar[str] = NUMBER
+    measure: ClassVar[str] = "closeness"
+    plural: ClassVar[str] = "numbers"
+    distinct: ClassVar[str] = "different numbers"
+    labels: ClassVar[Sequence[str]] = ()
+
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    scale: float | None = None
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the scale is known."""
+        return self.scale is not None
+
+    def fault(self, value: Any, *, is_label: bool) -> str | None:
+        """Return what is wrong with a value that should be a number within bounds."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"must be a number, not {type(value).__name__}"
+        if not -LARGEST <= value <= LARGEST:  # NaN too
+            return "must be a finite number of single precision"
+        if is_label and self.minimum is not None and value < self.minimum:
+            return f"must be at least {self.minimum:g}"
+        if is_label and self.maximum is not None and value > self.maximum:
+            return f"must be at most {self.maximum:g}"
+        return None
+
+    def stored(self, value: Any) -> str:
+        """Return the shortest text that reads back as the same number of double precision."""
+        return repr(float(value) + 0.0)  # -0.0 is 0.0
+
+    def shown(self, text: str | None) -> Any:
+        """Return the number."""
+        return float(text) if text else None
+
+    def scores(self, predictions: Sequence[str], labels: Sequence[str]) -> Scores:
+        """Return the closeness of each answer; the scale must be known."""
+        return closeness(as_numbers(predictions), as_numbers(labels), self.scale or math.nan)
+
+    def errors(self, predictions: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+        """Return rmse, mae and bias (mean of prediction minus label), in the unit of the labels."""
+        error = as_numbers(predictions) - as_numbers(labels)
+        return {
+            "rmse": float(np.sqrt((error**2).mean())),
+            "mae": float(np.abs(error).mean()),
+            "bias": float(error.mean()),
+        }
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Return the quarter of the ordered labels that each lies in."""
+        return strata_of(as_numbers(labels))
+
+    def direction_of(self, metric: str) -> str:
+        """Return that errors are minimized, and what tells how much is explained is maximized."""
+        return MAXIMIZE if metric in {"r2", self.measure} else MINIMIZE
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the kind, and what is stated or learned."""
+        stated = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {"kind": self.kind, **stated}
+
+
+def answer_of(labels: Sequence[str], document: Mapping[str, Any] | None) -> Answer:
+    """Return the answer that a model's labels and `Answer.document` stand for."""
+    if document is None:
+        return Classes(tuple(labels))
+    stated = {name: value for name, value in document.items() if name != "kind"}
+    return _READ[document["kind"]](labels, stated)
+
+
+_READ: Final[Mapping[str, Callable[[Sequence[str], Mapping[str, Any]], Answer]]] = {
+    NUMBER: lambda _, stated: Number(**stated),
+}
+"""How each kind but classes is read, from labels and what is kept beside them."""
+
+
+def as_numbers(texts: Sequence[str]) -> Scores:
+    """Return kept numbers, (n,)."""
+    return np.asarray(texts, dtype=np.float64)
+
+
+def closeness(predictions: Scores, labels: Scores, scale: float) -> Scores:
+    """Return 1 - min(|error| / scale, 1) of each answer, (n,)."""
+    return np.asarray(1.0 - np.minimum(np.abs(predictions - labels) / scale, 1.0))
+
+
+def scale_of(labels: Scores) -> float | None:
+    """Return the range of the middle half of labels; None where they are all one number.
+
+    Where more than half are one number, their standard deviation.
+    """
+    if not len(labels):
+        return None
+    low, high = np.quantile(labels, [0.25, 0.75])
+    found = float(high - low) or float(labels.std())
+    return found if math.isfinite(found) and found > 0 else None
+
+
+def strata_of(labels: Scores) -> list[str]:
+    """Return the quarter of the ordered labels that each lies in, (n,)."""
+    if not len(labels):
+        return []
+    bounds = np.quantile(labels, np.arange(1, N_STRATA) / N_STRATA)
+    return [str(place) for place in np.searchsorted(bounds, labels, side="right").tolist()]

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "7a3f0c91d2e8"
-down_revision = "7be1f0c6a942"
+down_revision = "d1a58c0e6f93"
 branch_labels = None
 depends_on = None
 

@@ -17,12 +17,14 @@ from app.services import evaluation
 from app.services.documents import document
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
+from app.services.snapshots import evenly
 from workers.jobs.champions import loaded
 from workers.jobs.context import current, kept_alive
 from workers.task_types import task_types
 from workers.training.baseline import probe_baseline
 from workers.training.data import Rows
 from workers.training.metrics import summarise
+from workers.training.probe import N_FIT_ROWS
 
 log = structlog.get_logger()
 
@@ -151,7 +153,7 @@ def baseline_of(found: ToJudge) -> float | None:
     rows = found.examples.get("holdout") or found.examples.get("window")
     if not rows:
         return None
-    train = found.snapshot.train
+    train = evenly(found.snapshot.train, N_FIT_ROWS)
     scores = probe_baseline(
         task_types.get(found.model.task_type),
         found.model.base_model,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -94,8 +95,8 @@ def from_parquet(data: bytes) -> list[Example]:
 
 
 def _example(row: Mapping[str, Any]) -> Example:
-    inputs = json.loads(row["inputs"])
-    return Example(row["id"], inputs, row["label"], observed_at=row.get("observed_at"))
+    inputs, label = json.loads(row["inputs"]), sys.intern(row["label"])
+    return Example(row["id"], inputs, label, observed_at=row.get("observed_at"))
 
 
 def rows_of(artifacts: Artifacts, datasets: Sequence[Dataset]) -> list[Example]:

@@ -131,9 +131,9 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
         def unjudged(rows: Iterable[Example]) -> Iterator[Example]:
             return (row for row in rows if row_key(row, may_repeat=may_repeat) not in judged)
 
-        learned, newest = SnapshotHash(), SnapshotHash()
-        learnable = (row for row, out in zip(new, mask, strict=True) if not out)
-        rows = chain(unjudged(chain(uploaded, older)), newest.of(unjudged(learnable)))
+        learned = SnapshotHash()
+        newest = Found(unjudged(row for row, out in zip(new, mask, strict=True) if not out))
+        rows = chain(unjudged(chain(uploaded, older)), newest)
         train = keep(artifacts, learned.of(rows))
     gone = older.n_forgotten + newer.n_forgotten
     if learned.n_labels < 2:
@@ -156,22 +156,28 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
         reference or train,
         learned.hexdigest(),
         gone,
-        len(newest) if spec.champion else None,
+        newest.n if spec.champion else None,
     )
 
 
 class Found:
-    """Labelled rows as they are found, once; those whose inputs are forgotten are only counted."""
+    """Rows as they are found, once.
+
+    Attributes:
+        n: how many were found so far.
+        n_forgotten: how many more have inputs that are forgotten; those are not passed on.
+    """
 
     def __init__(self, rows: Iterable[Example | None]) -> None:
         self._rows = rows
-        self.n_forgotten = 0
+        self.n = self.n_forgotten = 0
 
     def __iter__(self) -> Iterator[Example]:
         for row in self._rows:
             if row is None:
                 self.n_forgotten += 1
             else:
+                self.n += 1
                 yield row
 
 

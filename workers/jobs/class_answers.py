@@ -14,6 +14,7 @@ from app.services.batches import Columns as StoredRows
 from app.services.documents import document
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
+from app.services.snapshots import evenly
 from workers.jobs.answering import Answered, means, slices_of_rows
 from workers.jobs.champions import loaded
 from workers.jobs.class_scores import SIGNAL, are_joint, is_unsaid, logged
@@ -22,6 +23,7 @@ from workers.task_types import task_types
 from workers.training.baseline import probe_baseline
 from workers.training.data import Rows
 from workers.training.metrics import class_indices, summarise
+from workers.training.probe import N_FIT_ROWS
 from workers.training.task_type import Classifier
 
 
@@ -82,7 +84,7 @@ class ClassAnswers:
 
     def baseline(self, found: ToJudge, rows: Sequence[Example]) -> float | None:
         """Return the score of the base with a probe head."""
-        train, model = found.snapshot.train, found.model
+        train, model = evenly(found.snapshot.train, N_FIT_ROWS), found.model
         scores = probe_baseline(
             task_types.get(model.task_type),
             model.base_model,

@@ -1,46 +1,48 @@
 """A run over REST while it waits and while it goes on: its place, its changes, its figures."""
 
 import json
-import threading
+import os
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice, pairwise
 
 import httpx
 import pytest
-import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app.config import Settings
 from app.domain.training import FRESH_LINES, SAMPLED_LINES, RunEvent
-from app.main import create_app
 from app.services import training
-from tests.conftest import free_port, wait_until
+from tests.conftest import UPKEEP, free_port, wait_until
 from tests.integration.support import actor, examples, retrain, text_model, upload
 from upkeep import NotFound, Retries, Unavailable, Upkeep
 
 
 @contextmanager
 def served(servers, database_url, home, **more) -> Iterator[str]:
-    """The API in a server of its own, as one process of several would be."""
-    settings = Settings(
-        database_url=database_url, redis_url=servers[1], home=home, port=free_port(), **more
-    )
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app, port=settings.port, log_level="critical", timeout_graceful_shutdown=5
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, what="the API listens")
-    try:
-        yield f"http://127.0.0.1:{settings.port}"
-    finally:
-        server.should_exit = True
-        thread.join(timeout=30)
-        assert not thread.is_alive()
+    """A process of the API, one of several over the same database."""
+    url = f"http://127.0.0.1:{free_port()}"
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": servers[1],
+        "UPKEEP_HOME": str(home),
+        **{f"UPKEEP_{name.upper()}": str(value) for name, value in more.items()},
+    }
+    command = [*UPKEEP, "api", "--port", url.rpartition(":")[2]]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            wait_until(lambda: is_alive(url), what="the API answers")
+            yield url
+        finally:
+            process.terminate()
+
+
+def is_alive(url) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/healthz").status_code == 200
+    return False
 
 
 @pytest.fixture(scope="module")

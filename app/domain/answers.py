@@ -22,6 +22,7 @@ MINIMIZE: Final = "minimize"
 LARGEST: Final = (2 - 2**-23) * 2.0**127
 """The largest number of single precision, in which trees and networks keep what they learn from."""
 N_STRATA: Final = 4
+_LOSSES: Final = frozenset({"log_loss", "calibration_error"})
 
 
 class Answer(Protocol):
@@ -130,8 +131,8 @@ class Classes:
         return list(labels)
 
     def direction_of(self, metric: str) -> str:
-        """Return that metrics of classes are maximized."""
-        return MAXIMIZE
+        """Return that losses are minimized, and all else is maximized."""
+        return MINIMIZE if metric in _LOSSES else MAXIMIZE
 
     def document(self) -> dict[str, Any] | None:
         """Return nothing: the labels are kept by themselves."""

@@ -1,13 +1,16 @@
 """A challenger must be better than the model's fixed yardstick."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.domain.answers import MINIMIZE
 from app.domain.evaluation import Evidence
 from app.domain.performance import standard_error
 from app.domain.promotion import Verdict
 from app.gates import gates
+
+SHARES: Final = frozenset({"accuracy", "f1_micro", "closeness"})
+"""Metrics that are means of a score of each row in [0, 1]."""
 
 
 @gates.register("beats-baseline")
@@ -33,7 +36,7 @@ class BeatsBaseline:
             passed = score <= evidence.baseline * (1 + evidence.margin)
             word = "reaches" if passed else "is above"
         else:
-            error = standard_error(score, found.n) if 0.0 <= score <= 1.0 else 0.0
+            error = standard_error(score, found.n) if evidence.metric in SHARES else 0.0
             passed = score >= evidence.baseline - evidence.margin - error
             word = "reaches" if passed else "is under"
         return Verdict(

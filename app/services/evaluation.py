@@ -10,6 +10,7 @@ from app.domain.answers import Answer
 from app.domain.errors import Conflict, StaleVerdict
 from app.domain.evaluation import Evidence
 from app.domain.models import MaintainedModel
+from app.domain.promotion import Verdict
 from app.domain.training import Lease, RunEvent, RunState, TrainingRun
 from app.domain.versions import ModelVersion, VersionEvent, VersionState
 from app.gates import gates
@@ -104,6 +105,7 @@ def finish(work: UnitOfWork, lease: Lease, evidence: Evidence, *, baseline: floa
         verdicts = [
             gates.get(name).judge(evidence, options) for name, options in policy.gates.items()
         ]
+        verdicts += _lost_labels(work, run, evidence)
         work.versions.add_evidence(
             model.id,
             evidence.challenger_id,
@@ -162,6 +164,20 @@ def keep_scale(
         elif known["scale"] != scale:
             return False
     return True
+
+
+def _lost_labels(work: UnitOfWork, run: TrainingRun, evidence: Evidence) -> list[Verdict]:
+    """Return that a challenger, of a run before labels were added, lacks some of the champion's."""
+    champion = work.versions.by_id(evidence.champion_id) if evidence.champion_id else None
+    if champion is None or champion.run_id is None:
+        return []
+    theirs = (work.runs.get(champion.run_id).snapshot or {}).get("labels", ())
+    ours = set((run.snapshot or {}).get("labels", theirs))
+    lost = [label for label in theirs if label not in ours]
+    if not lost:
+        return []
+    reason = f"the champion knows {', '.join(map(repr, lost[:20]))}, which it does not; retrain"
+    return [Verdict("knows-all-labels", False, reason, {"lost": lost})]
 
 
 def _accepted(evidence: Evidence, answer: Answer) -> Json:

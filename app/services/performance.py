@@ -128,9 +128,17 @@ def yardstick(work: UnitOfWork, policy: Policy, champion: ModelVersion) -> tuple
             for version in work.versions.served(champion.model_id)
             if version.state is not VersionState.QUARANTINED
         ]
+    # What was accepted on fewer classes had an easier question.
+    n_classes = _n_classes(champion)
     scores = [
         (float(version.accepted["accuracy"]), int(version.accepted["n"]))
         for version in held_to
-        if version.accepted.get("accuracy") is not None
+        if version.accepted.get("accuracy") is not None and _n_classes(version) >= n_classes
     ]
     return max(scores, key=lambda score: score[0] - standard_error(*score), default=None)
+
+
+def _n_classes(version: ModelVersion) -> int:
+    """Return how many classes there were when a version was accepted; 0 where there are none."""
+    judged_on = version.metrics.get(version.accepted.get("role", ""), {})
+    return len(judged_on.get("by_class", ()))

@@ -12,11 +12,10 @@ SHARE: Final = 2.0
 
 @triggers.register("growth")
 class Growth:
-    """Fires when the new labels are so many times the rows that the champion was trained on.
+    """Fires when the labels since the last run are so many times the champion's training rows.
 
     No harm need be proved: error falls with rows about as a power of their number (Hestness et
-    al., 2017), so that each retrain waits for a multiple of the rows of the one before, and the
-    number of retrains grows with the logarithm of the rows.
+    al., 2017), so that each promotion makes the next wait for a multiple of its rows.
     """
 
     description = "there is much more to learn from than the champion learned from"
@@ -37,7 +36,12 @@ class Growth:
         """Say whether the data has grown enough."""
         share = float(options.get("share", SHARE))
         have, rows = situation.n_new_labels, situation.n_training_rows
-        reason = f"{have} new labels, {share:g} times the {rows} rows of the champion needed"
+        reason = (
+            f"{have} labels since the last run, {share:g} times the {rows} rows that the champion "
+            "was trained on needed"
+            if rows
+            else "the champion was trained elsewhere, on nobody knows how many rows"
+        )
         fired = rows > 0 and have >= share * rows
         values = {"n_new_labels": have, "n_training_rows": rows, "share": share}
         return Signal("growth", fired, reason, values=values)

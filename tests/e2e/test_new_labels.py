@@ -76,6 +76,17 @@ def test_a_new_class_is_learned_from_its_centroid_and_the_old_ones_stay(model, t
     assert again["snapshot"] == run["snapshot"]
     assert again["result"]["files"] == run["result"]["files"]
 
+    oldest = list(model.runs())[-1]
+    before = model.retrain("as it was", repeat_of=oldest["id"], wait=True, timeout_seconds=WAIT)
+    assert (before["state"], before["outcome"]) == ("succeeded", "rejected")
+    (refused,) = [
+        verdict
+        for one in model.version(before["version"])["evidence"]
+        for verdict in one["verdicts"]
+        if not verdict["passed"]
+    ]
+    assert refused["values"] == {"lost": ["framed"]}
+
 
 def test_an_empty_label_is_refused_and_nothing_is_added(model):
     with pytest.raises(Invalid, match="empty label"):

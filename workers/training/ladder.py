@@ -23,6 +23,10 @@ PULL = 0.01
 matters only where a handful of rows leave it open."""
 
 
+FEWEST = 30
+"""Rows below which what a rung says of them is luck."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """What a rung's version says of the newest rows.
@@ -58,7 +62,7 @@ def judged(
         return Judged(name, None, 0, cpu_seconds, is_enough=False)
     accuracy = float(known.mean())
     lower = accuracy - standard_error(accuracy, len(known))
-    is_enough = sufficient is not None and lower >= sufficient
+    is_enough = sufficient is not None and len(known) >= FEWEST and lower >= sufficient
     return Judged(name, accuracy, len(known), cpu_seconds, is_enough)
 
 

@@ -221,9 +221,9 @@ class Loop:
         if self.best_weights:
             put_learned(self.learner.model, self.best_weights)
         if self.start_weights and self.position.step:
-            share = float(self.recipe["start_share"])
-            end = learned(self.learner.model)
-            put_learned(self.learner.model, averaged(self.start_weights, end, share))
+            model, share = self.learner.model, float(self.recipe["start_share"])
+            weights = {name: value.detach() for name, value in model.named_parameters()}
+            put_learned(model, averaged(self.start_weights, weights, share))
 
     def final_scores(self) -> probe.Features:
         """Return the probabilities of the trained version on the validation rows, shape (n, k).
@@ -245,26 +245,33 @@ class Loop:
 
     def _may_climb_on(self) -> bool:
         """Return whether the layers below the head are to be trained, or trained further."""
-        budget = self.recipe["budget_seconds"]
         if self.position.is_enough or "top" not in self.recipe["rungs"]:
             return False
-        return budget is None or self.cpu_seconds() < float(budget)
+        return self.position.batch > 0 or not self._is_budget_spent()
+
+    def _is_budget_spent(self) -> bool:
+        budget = self.recipe["budget_seconds"]
+        return budget is not None and self.cpu_seconds() >= float(budget)
 
     def _start_head(self) -> None:
         """Set the head as the recipe says, and judge it as epoch 0."""
         wanted = str(self.recipe["head"])
+        self.position.rungs = []  # an attempt that was stopped here climbs anew
         if wanted in {"auto", "keep"} and self._is_new is not None and self._is_new.any():
             self._climb_to_centroids(self._is_new)
         is_pretrained = self.learner.is_pretrained
         probes = wanted == "probe" or (wanted == "auto" and is_pretrained)
-        if probes and not self.position.is_enough and "probe" in self.recipe["rungs"]:
+        is_over = self.position.is_enough or (self.position.rungs and self._is_budget_spent())
+        if probes and not is_over and "probe" in self.recipe["rungs"]:
             self._probe_head()
         elif not self.position.rungs and wanted != "keep" and not self._trains():
             raise RecipeError(
-                "this recipe learns nothing here: allow the rung 'probe', or an epoch of 'top'"
+                "this recipe learns nothing here: allow an epoch of the rung 'top', or 'probe' "
+                "(of a base that has learned nothing yet, with head 'probe')"
             )
         self.position.is_head_ready, self.position.is_judged = True, False
-        if self.recipe["start_share"] and wanted != "random" and is_pretrained:
+        is_fitted = bool(self.position.rungs) or self._is_new is not None
+        if self.recipe["start_share"] and wanted != "random" and is_pretrained and is_fitted:
             self.start_weights = learned(self.learner.model)
         self._judge()
 
@@ -273,19 +280,24 @@ class Loop:
 
     @property
     def _newest(self) -> NDArray[np.int64]:
-        """Rows that no version has learned from before."""
+        """Rows that no version has learned from before; of new classes wherever they stand."""
         n = len(self.train_rows.truth)
         count = n if self.job.n_newest is None else min(n, self.job.n_newest)
-        return np.arange(n - count, n, dtype=np.int64)
+        is_newest = np.arange(n) >= n - count
+        if self._is_new is not None:
+            is_newest |= self._is_new[self.train_rows.truth]
+        return np.flatnonzero(is_newest)
 
     def _climb_to_centroids(self, is_new: NDArray[np.bool_]) -> None:
         """Give the new classes rows of the head; all other classes stay as they are."""
-        head, rows = find_head(self.learner.model, len(self.learner.labels)), self._newest
-        if head.bias is None or not len(rows):
+        truth, rows = self.train_rows.truth, self._newest
+        head = find_head(self.learner.model, len(self.learner.labels))
+        if head.bias is None or not is_new[truth].any():
             return
+        rows = rows[probe.sample(truth[rows], seed=self.job.seed)]
         weight, bias, is_right = ladder.centroid_rows(
             self._features(rows, 0),
-            self.train_rows.truth[rows],
+            truth[rows],
             head.weight.detach().cpu().numpy(),
             head.bias.detach().cpu().numpy(),
             is_new,

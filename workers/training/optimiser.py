@@ -87,16 +87,15 @@ def learned(model: Any) -> dict[str, Any]:
 
 
 def averaged(start: Mapping[str, Any], end: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """Return weights between two versions, the start's share of each; counts are the end's.
+    """Return weights between two versions, the start's share of each that both have.
 
     Between a start that is good already and what fine-tuning made of it lies one that is better
     where the world moves on (WiSE-FT; Wortsman et al., 2022).
     """
     return {
         name: torch.lerp(value, start[name].to(value.device), share)
-        if value.is_floating_point()
-        else value
         for name, value in end.items()
+        if name in start
     }
 
 

@@ -137,7 +137,7 @@ def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...
         check_artifact(directory)
     learner = task_type.open(directory)
     known = () if job.start_is_base else tuple(learner.labels)
-    if set(known) < set(job.labels) and known:
+    if known and known != job.labels and set(known) <= set(job.labels):
         learner.widen(job.labels)
     check_start(learner.labels, job)
     return learner, known

@@ -82,8 +82,8 @@ def check_start(labels: Sequence[str], job: Job) -> None:
     """
     if tuple(labels) != job.labels:
         raise RecipeError(
-            f"the start knows the labels {list(labels)} and the job {list(job.labels)}; "
-            "start from the base to change the label set"
+            f"the start knows the labels {list(labels)} and the job {list(job.labels)}; labels "
+            "may be added, but to leave some out start from the base"
         )
 
 

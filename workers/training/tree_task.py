@@ -218,7 +218,7 @@ class TreesTaskType:
     def train(self, order: Order) -> Trained:
         """Grow trees as the order says."""
         start, _ = self.open_trees(start_directory(order.job, self.create))
-        if set(start.labels) < set(order.job.labels):
+        if start.labels != order.job.labels and set(start.labels) <= set(order.job.labels):
             start = start.widened(order.job.labels)
         check_start(start.labels, order.job)
         trained: Trained = _loaded(BOOSTING).Boosting(order, start).train()

@@ -92,6 +92,11 @@ def test_a_rung_is_enough_when_it_surely_reaches_what_was_asked(
     assert found.is_enough is expected
 
 
+@pytest.mark.parametrize(("n", "expected"), [(29, False), (30, True)])
+def test_a_rung_is_not_enough_by_the_luck_of_a_few_rows(n: int, expected: bool) -> None:
+    assert ladder.judged("probe", np.ones(n), 0.5, 1.0).is_enough is expected
+
+
 def test_a_rung_that_nobody_could_judge_is_not_enough() -> None:
     found = ladder.judged("centroid", np.full(3, np.nan), 0.0, 1.0)
     assert (found.accuracy, found.n, found.is_enough) == (None, 0, False)

@@ -203,13 +203,15 @@ class Process:
             pass
         return [json.loads(line) for line in said.splitlines() if line.endswith(b"}")]
 
-    def first_line(self) -> dict[str, Any]:
-        """Wait for the first line: the process has loaded its libraries."""
-        while not (found := self.lines()):
+    def first_line(self, phase: str | None = None) -> dict[str, Any]:
+        """Wait for the first line of a phase, or of all: the process has loaded its libraries."""
+        while True:
+            for line in self.lines():
+                if phase in {None, line["phase"]}:
+                    return line
             if self.child.poll() is not None:
                 raise RuntimeError(f"{self.directory} ended with {self.child.returncode}")
-            time.sleep(0.01)
-        return found[0]
+            time.sleep(0.005)
 
     def end(self) -> None:
         """Wait for its end, and close the pipe."""

@@ -61,8 +61,10 @@ def start_limited(directory: Path, megabytes: int) -> subprocess.Popen[bytes]:
     warm_up = directory.with_name(f"{directory.name}-warm-up")
     text_job(warm_up)
     more = [str(warm_up), str(directory), str(megabytes * MIB)]
-    # Arrow's own pool reserves a gigabyte at its first use.
-    environment = {**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    # Arrow's own pool reserves a gigabyte at its first use; and the limit is on addresses, which
+    # malloc gives back for large blocks alone.
+    ours = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+    environment = {**os.environ, **ours}
     with (directory / "process.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-c", LIMITED, *more], stdout=log, stderr=log, env=environment

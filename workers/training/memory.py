@@ -1,7 +1,9 @@
 """Did the memory run out, and into how many parts must a batch be cut to fit?"""
 
+import ctypes
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -77,7 +79,9 @@ def in_parts(
 
 
 def release() -> None:
-    """Give back what a failed try still holds."""
+    """Give back what a failed try still holds, to the system too."""
     gc.collect()
+    with suppress(AttributeError):  # another C library than GNU's
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -161,8 +161,10 @@ class TestEvents:
                 open_lines = [one.iter_lines(), two.iter_lines()]
                 assert [next(lines) for lines in open_lines] == ["retry: 1000"] * 2
                 refused = httpx.get(events)
-                impatient = Upkeep(url, retries=Retries(patience_seconds=0.0))
-                with pytest.raises(Unavailable, match="UPKEEP_MAXIMUM_STREAMS"):
+                with (
+                    Upkeep(url, retries=Retries(patience_seconds=0.0)) as impatient,
+                    pytest.raises(Unavailable, match="UPKEEP_MAXIMUM_STREAMS"),
+                ):
                     next(impatient.model(model.name).follow(str(run.id)))
             wait_until(lambda: is_open(events), seconds=20, what="a stream is free again")
 

@@ -62,13 +62,13 @@ def texts(start, end, *, more=0):
     ]
 
 
-def crowned(work, artifacts, model, *, n_reference=500):
+def crowned(work, artifacts, model, *, n_reference=500, window_rows=200):
     rows = [{"inputs": row["inputs"], "label": row["prediction"]} for row in texts(0, n_reference)]
     version = add_version(work, model, reference=upload(work, artifacts, model, rows, "reference"))
     with work:
         work.versions.advance(version, VersionEvent.FORCED, actor="tester", reason="a test")
         work.models.set_policy(
-            model.id, {"check": {**NO_EMBEDDING, "window_rows": 200}}, actor="tester"
+            model.id, {"check": {**NO_EMBEDDING, "window_rows": window_rows}}, actor="tester"
         )
     return version
 
@@ -274,23 +274,23 @@ def test_prometheus_is_told_power_delay_and_how_many_shifts_are_missed(
     assert f'upkeep_self_test_age_seconds{{model="{model.name}"}}' in lines
 
 
-def test_live_rows_like_the_reference_are_copied_and_every_shift_is_seen(
-    work, model, artifacts, asked
-):
-    feed(work, model, texts(1000, 1500), labelled=False)
+def test_live_rows_like_the_reference_are_copied_and_every_shift_is_seen(work, model, artifacts):
+    crowned(work, artifacts, model, n_reference=1000, window_rows=400)
+    feed(work, model, texts(1000, 2000), labelled=False)
+    asked = self_tests.request(work, actor(work), model.name)
     lease, window = begin(work, artifacts, asked)
     result = never(window)
     self_tests.finish(work, lease, window, result)
 
     assert (result.outcome, result.source, result.reason) == ("measured", "live", None)
-    assert (result.n_rows, result.window_rows, result.n_reference) == (400, 200, 500)
+    assert (result.n_rows, result.window_rows, result.n_reference) == (800, 400, 1000)
     assert {one.kind for one in result.shifts} == {"numeric", "prediction"}
     assert [one.label for one in result.shifts if one.is_blind] == []
     shown = get(work, model, asked)["result"]
     assert shown["shifts"][0].keys() >= {"kind", "size", "n_trials", "power", "lower", "upper"}
     with work:
-        seen = work.observations.newest(model.id, version=1, limit=500)
-    assert [row.inputs for row in seen] == [row["inputs"] for row in texts(1000, 1500)]
+        seen = work.observations.newest(model.id, version=1, limit=1000)
+    assert [row.inputs for row in seen] == [row["inputs"] for row in texts(1000, 2000)]
 
 
 def test_drifted_live_rows_are_not_copied_but_half_of_the_reference_is(

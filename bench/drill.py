@@ -80,7 +80,7 @@ class Service:
     process: subprocess.Popen[bytes]
 
     def find(self, *words: str) -> psutil.Process | None:
-        """Return the youngest process below `up` whose command line has all these words."""
+        """Return the youngest process below `up` whose name or command line has all these words."""
         found = [
             child
             for child in psutil.Process(self.process.pid).children(recursive=True)
@@ -95,9 +95,9 @@ class Service:
 
 
 def command_of(process: psutil.Process) -> list[str]:
-    """Return a command line in words; empty when the process is gone."""
+    """Return its name and command line in words; nothing when the process is gone."""
     try:
-        return process.cmdline()
+        return [process.name(), *process.cmdline()]
     except psutil.Error:
         return []
 
@@ -201,7 +201,7 @@ class Round:
 
 
 WORDS = {
-    "process": ("workers.training.process",),
+    "process": ("upkeep-run",),
     "worker": ("workers.main:celery", "training"),
     "api": ("uvicorn", "app.main:create_app"),
     "scheduler": ("app.scheduler",),

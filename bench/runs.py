@@ -25,6 +25,7 @@ import json
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,7 +128,7 @@ def _killed(
     process.first_line("train")
     time.sleep(draw.uniform(0, seconds))  # the moment of the kill
     was_running = process.child.poll() is None
-    process.child.kill()
+    process.child.signal(signal.SIGKILL)
     killed_at = time.time()
     process.end()
     written = [path.stat().st_mtime for path in folder.glob("ckpt-*/MANIFEST.json")]
@@ -347,7 +348,7 @@ def _answer(folder: Path, name: str, fault: str) -> dict[str, Any]:
         process.child.wait(HUNG_SECONDS)
         hung = False
     except subprocess.TimeoutExpired:
-        process.child.kill()
+        process.child.signal(signal.SIGKILL)
         hung = True
     process.end()
     error, result = read_json(folder / "error.json"), read_json(folder / "result.json")

@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from workers.training.files import is_as_described, read_json
+from workers.training.starting import Child, ForkServer, started
 
 Row = tuple[str, dict[str, Any], str]
 """Its id, inputs and label."""
@@ -189,7 +188,7 @@ class Process:
     """A training process that was started, and what it says."""
 
     directory: Path
-    child: subprocess.Popen[bytes]
+    child: Child
     pipe: int
     started: float
 
@@ -219,21 +218,12 @@ class Process:
         os.close(self.pipe)
 
 
-def start(directory: Path) -> Process:
-    """Start the training process of a folder."""
-    reading, writing = os.pipe()
+def start(directory: Path, fork_server: ForkServer | None = None) -> Process:
+    """Start the training process of a folder: a new interpreter, or a fork of one that waits."""
+    now = time.monotonic()
+    child, reading = started(directory, None, fork_server)
     os.set_blocking(reading, False)  # the name of os's own argument
-    command = [sys.executable, "-m", "workers.training.process", str(directory)]
-    with (directory / "process.log").open("ab") as log:
-        child = subprocess.Popen(
-            [*command, "--progress-fd", str(writing)],
-            stdout=log,
-            stderr=log,
-            pass_fds=(writing,),
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        )
-    os.close(writing)
-    return Process(directory, child, reading, time.monotonic())
+    return Process(directory, child, reading, now)
 
 
 def finished(directory: Path) -> dict[str, Any]:

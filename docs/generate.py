@@ -72,6 +72,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "maximum_body_bytes": "Largest body of one request, in bytes.",
     "maximum_streams": "Streams that follow runs, of one API process; more are refused as `busy`.",
     "threads": "Threads of one training process. Empty: the CPU quota, as the kernel states it.",
+    "fork_server": "Whether runs on the CPU are forked from a process that has loaded torch, which "
+    "starts them seconds sooner and holds about 300 MiB.",
     "cpu_watts": "Power of one busy core, in watts: the energy of runs is estimated by it.",
     "gpu_watts": "Power of one GPU at work, in watts, where nothing measures it. Empty: unknown.",
     "cpu_cost_per_hour": "Price of one core for an hour, in any currency. Empty: no price.",

@@ -31,6 +31,7 @@ from app.domain.usage import Rates
 from app.services.ports import Plugin
 from workers.jobs.context import Context, install, owner_name
 from workers.jobs.devices import usable_gpus
+from workers.training.starting import ForkServer
 
 log = structlog.get_logger()
 
@@ -72,6 +73,7 @@ celery.conf.update(
 _stopping = threading.Event()
 _engine = connect(settings.database_url, pool_size=3 * concurrency + 1)
 _devices = usable_gpus() if "training" in queues else ()
+_fork_server = ForkServer() if "training" in queues and settings.fork_server else None
 
 
 @worker_init.connect
@@ -90,6 +92,7 @@ def start(**_: Any) -> None:
             is_stopping=_stopping,
             count_lost=lambda part: metrics.lost_parts.labels(part).inc(),
             devices=_devices,
+            fork_server=_fork_server,
             rates=Rates(
                 watts_per_core=settings.cpu_watts,
                 watts_per_gpu=settings.gpu_watts,
@@ -115,6 +118,8 @@ def ready(**_: Any) -> None:
     if settings.metrics_port:
         start_http_server(settings.metrics_port, addr=settings.host)
     threading.Thread(target=_beat, name="heartbeat", daemon=True).start()
+    if _fork_server is not None:
+        _fork_server.start()
     log.info("worker.started", queues=queues)
 
 

@@ -1,15 +1,14 @@
 """The training process keeps its exit contract under kills, stops and bad data."""
 
+import atexit
 import base64
 import contextlib
 import io
 import json
 import multiprocessing
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -23,9 +22,14 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.runs_support import start
 from workers.training import checkpoints
+from workers.training.starting import Child, ForkServer
 from workers.training.supervise import Outcome, StopReason, run_process
 
+FORK_SERVER = ForkServer()
+"""Of all tests of this process: what a run needs is loaded once."""
+atexit.register(FORK_SERVER.close)
 N_KILLS = 60
 DEADLINE_SECONDS = 500
 RESNET = {
@@ -177,7 +181,11 @@ def run(
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     said: list[dict[str, Any]] = []
     outcome = run_process(
-        directory, on_progress=said.append, should_stop=should_stop, poll_seconds=0.02
+        directory,
+        on_progress=said.append,
+        should_stop=should_stop,
+        poll_seconds=0.02,
+        fork_server=FORK_SERVER,
     )
     return outcome, said
 
@@ -200,17 +208,12 @@ def newest_step(directory: Path) -> int:
     return max((int(step) for step in steps if step.isdecimal()), default=-1)
 
 
-def wait_until(holds: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
+def wait_until(holds: Callable[[], bool], child: Child) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not holds():
         assert child.poll() is None, f"the process ended with {child.returncode}"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-def start(directory: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "workers.training.process", str(directory)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +224,9 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
 ) -> None:
     whole, _ = run(make(tmp_path / "whole"))
     broken = make(tmp_path / "broken")
-    child = start(broken)
+    child = start(broken, FORK_SERVER).child
     wait_until(lambda: newest_step(broken) >= 3 and n_checkpoints(broken) >= 2, child)
-    os.kill(child.pid, signal.SIGKILL)
+    child.signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     last = newest_step(broken)
     if is_torn:

@@ -14,6 +14,7 @@ import structlog
 from app.domain.errors import Unavailable
 from app.domain.usage import Rates
 from app.services.ports import Artifacts, UnitOfWork
+from workers.training.starting import ForkServer
 
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ class Context:
         threads: of one training process; None = what the quota allows.
         rates: by which energy and cost are stated.
         devices: UUIDs of the GPUs of this machine; each run has one to itself.
+        fork_server: what runs on the CPU are forked from; None = each is a new interpreter.
         is_stopping: turns true when the process was asked to end.
         count_lost: counts a part of a report that was left out, by the part's name.
     """
@@ -43,6 +45,7 @@ class Context:
     count_lost: Callable[[str], object]
     devices: tuple[str, ...]
     rates: Rates
+    fork_server: ForkServer | None = None
 
 
 _installed: list[Context] = []

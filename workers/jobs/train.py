@@ -59,6 +59,7 @@ def train(run_id: str) -> None:
                 on_progress=supervision.on_progress,
                 should_stop=supervision.should_stop,
                 environment=only_on(lease.device),
+                fork_server=context.fork_server,
             )
             supervision.settle()
             record(work, context, lease, outcome, snapshot, output)

@@ -6,6 +6,7 @@ error.json; 73 if another process holds the job; anything else is a crash.
 """
 
 import argparse
+import contextlib
 import ctypes
 import fcntl
 import importlib
@@ -40,6 +41,9 @@ from workers.training.task_type import TaskType
 PLUG_INS = "workers.task_types"
 """Named, not imported: this layer must load without them, and the process is where they meet."""
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+NAME = b"upkeep-run"
+"""As which the process is shown, however it was started: `pgrep -x upkeep-run`."""
 
 
 def die_with(parent: int) -> None:
@@ -47,6 +51,11 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(EXIT_CRASHED)
+
+
+def show_as(name: bytes) -> None:
+    """Have the kernel show this process under a name of at most 15 bytes."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name)
 
 
 def find_task_type(name: str) -> TaskType:
@@ -84,7 +93,8 @@ def report(job_directory: Path, progress: Progress, problem: dict[str, Any]) -> 
     try:
         write_json(job_directory / ERROR, problem)
     except OSError:
-        sys.stderr.write(f"{problem['title']}: {problem['detail']}\n")
+        with contextlib.suppress(OSError):  # its log may lie on the same full disk
+            sys.stderr.write(f"{problem['title']}: {problem['detail']}\n")
 
 
 def work(job: Job, progress: Progress, stop: Stop) -> int:
@@ -107,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--progress-fd", type=int)
     parser.add_argument("--parent", type=int, help="die when this process does")
     options = parser.parse_args(arguments)
+    show_as(NAME)
     if options.parent is not None:
         die_with(options.parent)
     progress = Progress(options.progress_fd)

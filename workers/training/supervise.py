@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from workers.training.job import (
     LOG,
     RESULT,
 )
+from workers.training.starting import Child, ForkServer, started
 
 StopReason = Literal["cancel", "lease_lost", "shutdown", "deadline"]
 OutcomeKind = Literal["succeeded", "preempted", "failed", "killed", "cancelled"]
@@ -96,52 +96,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _environment(job_dir: Path, extra: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the child's environment: offline where the start is on this machine."""
-    environment = {**os.environ, **(extra or {})}
-    job = read_json(job_dir / JOB) or {}
-    start = str(job.get("start", ""))
-    if start.startswith("preset:") or Path(start).exists():
-        environment.setdefault("HF_HUB_OFFLINE", "1")
-    environment.setdefault("TOKENIZERS_PARALLELISM", "false")
-    environment.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
-
-
-def _start(
-    job_dir: Path, environment: Mapping[str, str] | None
-) -> tuple[subprocess.Popen[bytes], _Lines]:
-    """Start the child in its own session with a progress pipe."""
-    reading, writing = os.pipe()
-    command = [sys.executable, "-m", "workers.training.process", str(job_dir)]
-    command += ["--progress-fd", str(writing), "--parent", str(os.getpid())]
-    try:
-        with (job_dir / LOG).open("ab") as log:
-            child = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(job_dir, environment),
-                pass_fds=(writing,),
-                start_new_session=True,
-            )
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    return child, _Lines(reading)
-
-
-def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
-        os.killpg(child.pid, number)
-    except ProcessLookupError:
-        return
-
-
 def memory_kills(root: Path = Path("/proc")) -> int:
     """Return how many processes the kernel of this machine has killed for want of memory."""
     try:
@@ -159,6 +113,7 @@ def run_process(
     poll_seconds: float = 0.5,
     grace_seconds: float = GRACE_SECONDS,
     environment: Mapping[str, str] | None = None,
+    fork_server: ForkServer | None = None,
 ) -> Outcome:
     """Run the job in JOB_DIR in a process of its own and wait for its end.
 
@@ -171,10 +126,12 @@ def run_process(
             a cancelled run at most `CANCEL_GRACE_SECONDS`. A process that has not ended so long
             after its deadline is stopped too, whatever it is at.
         environment: variables on top of this process's own.
+        fork_server: what to fork the process from, where that can be; None = a new interpreter.
     """
     deadline_at = _deadline_of(job_dir) + grace_seconds
     kills_before = memory_kills()
-    child, lines = _start(job_dir, environment)
+    child, progress_fd = started(job_dir, environment, fork_server)
+    lines = _Lines(progress_fd)
     reason: StopReason | None = None
     kill_at = float("inf")
     last_error: dict[str, Any] | None = None
@@ -189,11 +146,11 @@ def run_process(
             last_error = _pass_on(said, on_progress) or last_error
             is_overdue = time.monotonic() >= deadline_at
             if reason is None and (reason := should_stop() or ("deadline" if is_overdue else None)):
-                _signal_group(child, signal.SIGTERM)
+                child.signal(signal.SIGTERM)
                 shortest = CANCEL_GRACE_SECONDS if reason == "cancel" else grace_seconds
                 kill_at = time.monotonic() + min(grace_seconds, shortest)
             if time.monotonic() >= kill_at:
-                _signal_group(child, signal.SIGKILL)
+                child.signal(signal.SIGKILL)
         while not is_closed:
             said, is_closed = lines.read(0.0)
             last_error = _pass_on(said, on_progress) or last_error
@@ -201,10 +158,10 @@ def run_process(
     finally:
         os.close(lines.fd)
         if child.poll() is None:
-            _signal_group(child, signal.SIGKILL)
-            child.wait()
-    is_for_memory = child.returncode == -signal.SIGKILL and memory_kills() > kills_before
-    return _outcome(job_dir, child.returncode, reason, last_error, is_for_memory=is_for_memory)
+            child.signal(signal.SIGKILL)
+        exit_code = child.wait()
+    is_for_memory = exit_code == -signal.SIGKILL and memory_kills() > kills_before
+    return _outcome(job_dir, exit_code, reason, last_error, is_for_memory=is_for_memory)
 
 
 def _deadline_of(job_dir: Path) -> float:
@@ -213,7 +170,7 @@ def _deadline_of(job_dir: Path) -> float:
     return time.monotonic() + float(seconds) if seconds else float("inf")
 
 
-def _wait(child: subprocess.Popen[bytes], seconds: float) -> None:
+def _wait(child: Child, seconds: float) -> None:
     try:
         child.wait(seconds)
     except subprocess.TimeoutExpired:

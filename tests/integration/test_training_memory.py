@@ -109,7 +109,7 @@ def test_a_batch_that_does_not_fit_is_cut_until_it_does_and_the_result_stays(
 
 
 def test_what_was_cut_stays_cut_in_the_next_attempt(tmp_path: Path) -> None:
-    directory = long_job(tmp_path / "job", epochs=100)
+    directory = long_job(tmp_path / "job", epochs=40)
     child = start_limited(directory, 80)
     while accumulation_of(directory) < 2:
         assert child.poll() is None, (directory / "process.log").read_text()

@@ -7,7 +7,8 @@ Sections:
   how many intervals are lost.
 - runs: 50 whole short runs of texts, pictures and columns, killed at a random moment of their
   training and started again: are the final weights those of an uninterrupted run, bit for bit?
-- overhead: wall time of the training process against the same loop run bare, in turns.
+- overhead: wall time of the training process, forked as a worker does and as a new interpreter,
+  against the same loop run bare, in turns.
 - memory: peak memory of a run on 10,000, 100,000 and 1,000,000 rows; of texts beside a usual
   script that holds its rows.
 - repeat: one record run twice by a running service: same snapshot, same metrics, same weights?
@@ -50,6 +51,7 @@ from bench.runs_support import (
 )
 from bench.runs_writer import writer
 from workers.training.files import read_json
+from workers.training.starting import ForkServer
 
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 HUNG_SECONDS: Final = 120.0
@@ -147,41 +149,48 @@ def _killed(
 
 def overhead(scratch: Path, quick: bool) -> Rows:
     """Time the training process and the same loop run bare, in turns."""
-    n = 600 if quick else 6000
-    path = write_rows(scratch / "rows.parquet", texts(n))
-    size = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4}
-    kind = KINDS["text"]
-    whole, bare, loaded = [], [], []
+    path = write_rows(scratch / "rows.parquet", texts(600 if quick else 6000))
+    recipe = {"epochs": 2, "trainable_layers": None}
+    server = ForkServer()
+    server.start()  # as a worker does when it comes up
+    finished_with(server, _large(scratch / "warm-up", path, recipe))
+    spent: dict[str, list[float]] = {"forked": [], "interpreter": [], "bare": []}
     for number in range(1 if quick else 3):
-        recipe = {"epochs": 2, "trainable_layers": None}
-        folder = lay_out(
-            scratch / f"whole-{number}", kind, path, recipe=recipe, checkpoint_every_seconds=10.0
-        )
-        _resize(folder, size)
-        process = start(folder)
-        process.first_line()
-        loaded.append(time.monotonic() - process.started)
-        process.end()
-        whole.append(time.monotonic() - process.started)
-        if process.child.returncode:
-            raise RuntimeError((folder / "process.log").read_text()[-2000:])
-        other = lay_out(scratch / f"bare-{number}", kind, path, recipe=recipe)
-        _resize(other, size)
-        answer = _alone("bare", other)
-        bare.append(float(answer["seconds"]))
-    process_seconds, bare_seconds = float(np.median(whole)), float(np.median(bare))
-    limit = bare_seconds * (1 + OVERHEAD_SHARE) + IMPORT_SECONDS
-    import_seconds = float(np.median(loaded))
+        for name, fork_server in (("forked", server), ("interpreter", None)):
+            folder = _large(scratch / f"{name}-{number}", path, recipe)
+            spent[name].append(finished_with(fork_server, folder))
+        answer = _alone("bare", _large(scratch / f"bare-{number}", path, recipe))
+        spent["bare"].append(float(answer["seconds"]))
+    server.close()
+    seconds = {name: float(np.median(each)) for name, each in spent.items()}
+    limit = seconds["bare"] * (1 + OVERHEAD_SHARE) + IMPORT_SECONDS
     return [
         {
-            "process (s)": process_seconds,
-            "of which imports (s)": import_seconds,
-            "the loop bare, without imports (s)": bare_seconds,
-            "overhead beside imports": (process_seconds - import_seconds) / bare_seconds - 1,
+            "process": name,
+            "seconds": seconds[name],
+            "the loop bare, without imports (s)": seconds["bare"],
+            "overhead": seconds[name] / seconds["bare"] - 1,
             "allowed (s)": limit,
-            "kept": process_seconds <= limit,
+            "kept": seconds[name] <= limit,
         }
+        for name in ("forked", "interpreter")
     ]
+
+
+def _large(folder: Path, rows: Path, recipe: Mapping[str, Any]) -> Path:
+    """Lay out a run that takes a while: an encoder of four layers of 128."""
+    lay_out(folder, KINDS["text"], rows, recipe=recipe, checkpoint_every_seconds=10.0)
+    _resize(folder, {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4})
+    return folder
+
+
+def finished_with(fork_server: ForkServer | None, folder: Path) -> float:
+    """Run a folder to its end; return the seconds from its start."""
+    process = start(folder, fork_server)
+    process.end()
+    if process.child.returncode:
+        raise RuntimeError((folder / "process.log").read_text()[-2000:])
+    return time.monotonic() - process.started
 
 
 def _resize(folder: Path, size: Mapping[str, Any]) -> None:

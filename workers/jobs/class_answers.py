@@ -23,7 +23,7 @@ from workers.task_types import task_types
 from workers.training.baseline import probe_baseline
 from workers.training.data import Rows
 from workers.training.metrics import class_indices, summarise
-from workers.training.probe import N_FIT_ROWS
+from workers.training.targets import N_FIT_ROWS
 from workers.training.task_type import Classifier
 
 

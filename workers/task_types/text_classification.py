@@ -9,10 +9,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from workers.task_types import task_types
+from workers.training.data import Rows
 from workers.training.layers import choose_trainable, pooling_of, stack_of
 from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.pooling import add_pooling, shorten, wants_mean
 from workers.training.recipes import recipe_schema
+from workers.training.targets import RowTargets
+from workers.training.task_type import Examples
 from workers.training.texts import (
     INFERENCE_TOKENS,
     KNOBS,
@@ -40,11 +43,22 @@ POOLER_SCALE = 0.2
 class TextLearner(TextReader):
     """A text version opened for training."""
 
+    answers_tokens = False
+
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, task_type=NAME, kind=AutoModelForSequenceClassification)
         self.labels = self.card.labels
         if (pooling := pooling_of(self.model)) is not None:
             shorten(pooling)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the labels."""
+        return self.labels
+
+    def targets(self, examples: Examples, rows: Rows) -> RowTargets:
+        """Return the class of each row."""
+        return RowTargets(rows.indices(self.labels))
 
     def choose_trainable(self, recipe: Mapping[str, Any]) -> None:
         """Freeze all but the top layers."""

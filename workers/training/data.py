@@ -200,8 +200,12 @@ def ordered_batches(lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.
     return _filled(np.argsort(lengths, kind="stable"), lengths, budget)
 
 
-def class_weights(truth: NDArray[np.int64], n_classes: int, *, power: float) -> NDArray[np.float32]:
-    """Return weights, shape (k,), of mean 1 over the rows: (1 / share)^power; 0 is no weighting."""
-    counts = np.bincount(truth, minlength=n_classes).astype(np.float64)
+def class_weights(counts: NDArray[np.int64], *, power: float) -> NDArray[np.float32]:
+    """Return weights, shape (k,), of mean 1 over all: (1 / share)^power; 0 is no weighting.
+
+    Args:
+        counts: how often each class is there, shape (k,).
+        power: what the shares are raised to.
+    """
     weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), dtype=np.float32)

@@ -27,7 +27,6 @@ from workers.training.files import (
 )
 from workers.training.job import RESULT, Job
 from workers.training.loop import Loop, Prepared
-from workers.training.metrics import summarise
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
 from workers.training.task_type import BringsLearner, Learner, TaskType, answers_of
@@ -125,7 +124,7 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
 
 
 def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
-    """Return the version to train from, opened, and the labels that its head has learned.
+    """Return the version to train from, opened, and the outputs that its head has learned.
 
     A champion of fewer labels is widened to the job's.
 
@@ -136,8 +135,9 @@ def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...
     if not job.start_is_base:
         check_artifact(directory)
     learner = task_type.open(directory)
-    known = () if job.start_is_base else tuple(learner.labels)
-    if known and known != job.labels and set(known) <= set(job.labels):
+    known = () if job.start_is_base else tuple(learner.outputs)
+    labels = tuple(learner.labels)
+    if known and labels != job.labels and set(labels) <= set(job.labels):
         learner.widen(job.labels)
     check_start(learner.labels, job)
     return learner, known
@@ -147,13 +147,15 @@ def _figures(loop: Loop) -> dict[str, Any]:
     position = loop.position
     metrics: dict[str, Any] = {}
     if loop.validation is not None:
-        metrics = summarise(loop.validation.truth, loop.final_scores(), loop.job.labels)
+        outputs = loop.learner.outputs
+        metrics = loop.validation.targets.summarise(loop.final_scores(), outputs)
     return {
         "metrics": metrics,
         "history": position.history,
         "rungs": position.rungs,
-        "n_train": len(loop.train_rows.truth),
-        "n_validation": 0 if loop.validation is None else len(loop.validation.truth),
+        **loop.train_rows.targets.figures,
+        "n_train": len(loop.train_rows.targets),
+        "n_validation": 0 if loop.validation is None else len(loop.validation.targets),
         "epochs": position.epoch,
         "best_epoch": position.best_epoch if loop.validation is not None else position.epoch,
         "cpu_seconds": loop.cpu_seconds(),

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.answers import CLASS
+from workers.training.data import Rows
+from workers.training.targets import Targets
 
 Inputs = Sequence[Mapping[str, Any]]
 
@@ -33,17 +35,25 @@ class Learner(Protocol):
 
     Attributes:
         model: a transformers classification model; calling it with a collated batch gives an
-            object with `logits`, shape (batch, k).
-        labels: class names in the order of the logits.
+            object with `logits`, shape (batch, k), or (batch, seq, k) of tokens.
+        labels: that its answers may have, in the model's order.
+        outputs: names in the order of the logits: the labels, or the tags of tokens.
         is_pretrained: whether the weights below the head have learned anything yet.
         can_reuse_lower: whether `collate` gives a row the same values in every epoch, so that
             what frozen layers say of it may be computed once.
+        answers_tokens: whether there are logits for each token, not for each row.
     """
 
     model: Any
     labels: tuple[str, ...]
     is_pretrained: bool
     can_reuse_lower: bool
+    answers_tokens: bool
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of the logits."""
+        ...
 
     def encode(self, inputs: Inputs) -> Examples:
         """Prepare inputs once.
@@ -51,6 +61,10 @@ class Learner(Protocol):
         Raises:
             DataError: an input cannot be read; says which and what would work.
         """
+        ...
+
+    def targets(self, examples: Any, rows: Rows) -> Targets:
+        """Return what encoded rows are to be answered with."""
         ...
 
     def collate(

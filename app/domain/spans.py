@@ -105,6 +105,11 @@ def read(text: str | None) -> Reading:
     return spans_of(json.loads(text)) if text else ()
 
 
+def in_words(spans: Reading) -> str:
+    """Return spans for people: each label with its first and last character, counted from 0."""
+    return ", ".join(f"{span.label} {span.start}-{span.end - 1}" for span in spans) or "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class Matches:
     """How many spans two readings of texts share.

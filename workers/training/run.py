@@ -3,17 +3,24 @@
 import math
 import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from app.domain.answers import CLASS, NUMBER
+from app.domain.answers import CLASS, NUMBER, SPANS
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
-from workers.training.data import Data, Rows, check_labels, check_numbers, read_rows
+from workers.training.data import (
+    Data,
+    Rows,
+    check_labels,
+    check_numbers,
+    check_spans,
+    read_rows,
+)
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
@@ -49,20 +56,18 @@ def read_data(job: Job, progress: Progress, stop: Stop, answers: str = CLASS) ->
         Preempted: SIGTERM came; nothing is lost yet.
         DataError: they cannot teach these labels.
     """
-    is_number = answers == NUMBER
-    if not is_number and (
-        len(set(job.labels)) < N_DIFFERENT_NEEDED or len(set(job.labels)) != len(job.labels)
-    ):
-        raise DataError(f"{len(job.labels)} labels given; a classifier needs two different ones")
+    _check_label_set(job.labels, answers)
 
     def between(done: int) -> None:
         stop.check()
         progress.say("prepare", step=done, memory_bytes=device.memory_bytes())
 
     def read(path: Path, role: str, n_needed: int) -> Rows:
-        rows = read_rows(path, between)
-        if is_number:
+        rows = read_rows(path, between, are_labels_long=answers == SPANS)
+        if answers == NUMBER:
             check_numbers(rows, role=role, n_different_needed=n_needed)
+        elif answers == SPANS:
+            check_spans(rows, job.labels, role=role, n_different_needed=n_needed)
         else:
             check_labels(rows, job.labels, role=role, n_classes_needed=n_needed)
         return rows
@@ -70,6 +75,18 @@ def read_data(job: Job, progress: Progress, stop: Stop, answers: str = CLASS) ->
     train = read(job.train, "training", N_DIFFERENT_NEEDED)
     validation = None if job.validation is None else read(job.validation, "validation", 1)
     return Data(train, validation)
+
+
+def _check_label_set(labels: Sequence[str], answers: str) -> None:
+    """Refuse a label set that a kind of answer cannot have.
+
+    Raises:
+        DataError: too few labels, or one twice.
+    """
+    n_needed = {NUMBER: 0, SPANS: 1}.get(answers, N_DIFFERENT_NEEDED)
+    if len(set(labels)) < n_needed or len(set(labels)) != len(labels):
+        needed = "a span needs one" if answers == SPANS else "a classifier needs two different ones"
+        raise DataError(f"{len(labels)} labels given; {needed}")
 
 
 def _device_of(job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None) -> Device:

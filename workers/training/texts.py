@@ -48,6 +48,10 @@ class TokenLists:
     ids: RowFile
     lengths: NDArray[np.int64]
 
+    def of(self, row: int) -> NDArray[Any]:
+        """Return the ids of a text."""
+        return self.ids[row]
+
 
 class TextReader:
     """A version that reads texts, opened; what its head says of them is for a task type to add."""
@@ -107,7 +111,7 @@ class TextReader:
         mask = np.zeros((len(rows), width), dtype=np.int64)
         for position, row in enumerate(rows.tolist()):
             length = int(examples.lengths[row])
-            ids[position, :length] = examples.ids[row]
+            ids[position, :length] = examples.of(row)
             mask[position, :length] = 1
         batch = {"input_ids": ids, "attention_mask": mask}
         if self._takes_types:

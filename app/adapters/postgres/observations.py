@@ -223,7 +223,7 @@ class PostgresObservations:
         found: dict[str, str] = {}
         for first in range(0, len(ids), _TEXTS_AT_A_TIME):
             some = literal(ids[first : first + _TEXTS_AT_A_TIME], ARRAY(Text))
-            wanted = func.unnest(some).table_valued(column("id", Text))
+            wanted = func.unnest(some).table_valued(column("id", Text)).render_derived()
             one = select(*_THIN).where(
                 ObservationRow.model_id == model_id, ObservationRow.id == wanted.c.id
             )

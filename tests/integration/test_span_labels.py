@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from app.domain.errors import Invalid
 from app.domain.models import Objective
 from app.services import models, observations
 from tests.integration.support import actor, now
@@ -55,3 +56,13 @@ def test_a_late_label_beyond_its_text_is_refused_and_the_others_are_kept(work, t
         shown = observations.shown(work, tagged, "o1")
     assert shown["label"] == [span(0, 5), span(5, 10)]
     assert shown["prediction"] == [span(0, 5)]
+
+
+def test_labels_of_spans_may_be_added_and_are_then_taken(work, tagged):
+    late = [{"id": "o0", "inputs": {"text": "by May"}, "label": [{**span(3, 6), "label": "date"}]}]
+    with pytest.raises(Invalid):
+        observations.ingest(work, actor(work), tagged.name, late, now=now())
+    wider = models.add_labels(work, actor(work), tagged.name, ["date"], reason="a test")
+    assert wider.answer.labels == ("price", "date")
+    found = observations.ingest(work, actor(work), tagged.name, late, now=now())
+    assert found.n_accepted == 1

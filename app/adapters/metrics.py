@@ -67,11 +67,14 @@ blind_shifts = Gauge(
     "upkeep_blind_shifts", "Known shifts that the detectors are blind to.", ["model"]
 )
 accuracy = Gauge(
-    "upkeep_accuracy_ratio", "Labelled accuracy of the champion; of numbers, closeness.", ["model"]
+    "upkeep_accuracy_ratio",
+    "Labelled accuracy of the champion; of numbers closeness, of spans F1 averaged over the rows.",
+    ["model"],
 )
 error = Gauge(
     "upkeep_error",
-    "Errors of the champion's labelled answers, of numbers (rmse, mae, bias), in their unit.",
+    "What else is known of the champion's labelled answers: of numbers rmse, mae and bias, in "
+    "their unit; of spans precision, recall and F1 (micro), and the share of exact rows.",
     ["model", "metric"],
 )
 estimated = Gauge(

@@ -173,7 +173,10 @@ class NewModelBody(Body):
     ]
     labels: Annotated[
         list[str],
-        Field(max_length=10_000, description="every class; none where answers are numbers"),
+        Field(
+            max_length=10_000,
+            description="every class, or every label of a span; none where answers are numbers",
+        ),
     ] = []
     target: TargetBody | None = None
     input_contract: ContractBody | None = None
@@ -312,7 +315,7 @@ class ModelAnswer(Answer):
     task_type: str
     base_model: str
     labels: list[str]
-    answers: Literal["class", "number"]
+    answers: Literal["class", "number", "spans"]
     target: dict[str, Any] | None
     input_contract: dict[str, Any]
     objective: dict[str, Any]

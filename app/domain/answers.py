@@ -13,10 +13,14 @@ from typing import Any, ClassVar, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain import spans
+from app.domain.errors import Fault
+
 Scores = NDArray[np.float64]
 
 CLASS: Final = "class"
 NUMBER: Final = "number"
+SPANS: Final = "spans"
 MAXIMIZE: Final = "maximize"
 MINIMIZE: Final = "minimize"
 LARGEST: Final = (2 - 2**-23) * 2.0**127
@@ -35,6 +39,7 @@ class Answer(Protocol):
         distinct: what rows must hold at least two of, so that something can be learned.
         labels: the answers there may be; empty where they cannot be listed.
         is_scored: whether answers can be scored yet.
+        about: the field of the input, a text, that answers point into; None where they do not.
     """
 
     kind: ClassVar[str]
@@ -52,12 +57,18 @@ class Answer(Protocol):
         """Whether answers can be scored yet."""
         ...
 
-    def fault(self, value: Any, *, is_label: bool) -> str | None:
+    @property
+    def about(self) -> str | None:
+        """Return the field of the input that answers point into."""
+        ...
+
+    def fault(self, value: Any, *, is_label: bool, text: Any = None) -> Fault | None:
         """Return what is wrong with a label, or else a prediction, as it was sent; None if nothing.
 
         Args:
             value: never missing.
             is_label: a prediction may lie where no label can.
+            text: what the field `about` holds, where that is known.
         """
         ...
 
@@ -99,15 +110,16 @@ class Classes:
     plural: ClassVar[str] = "labels of the model"
     distinct: ClassVar[str] = "classes"
     is_scored: ClassVar[bool] = True
+    about: ClassVar[None] = None
 
     labels: Sequence[str]
 
-    def fault(self, value: Any, *, is_label: bool) -> str | None:
+    def fault(self, value: Any, *, is_label: bool, text: Any = None) -> Fault | None:
         """Return what is wrong with a value that should be one of the labels."""
         if isinstance(value, str) and value in self.labels:
             return None
         shown = ", ".join(self.labels[:20]) + (", ..." if len(self.labels) > 20 else "")
-        return f"must be one of the model's labels: {shown}"
+        return Fault("", f"must be one of the model's labels: {shown}")
 
     def stored(self, value: Any) -> str:
         """Return the label."""
@@ -161,6 +173,7 @@ class Number:
     plural: ClassVar[str] = "numbers"
     distinct: ClassVar[str] = "different numbers"
     labels: ClassVar[Sequence[str]] = ()
+    about: ClassVar[None] = None
 
     unit: str | None = None
     minimum: float | None = None
@@ -172,16 +185,16 @@ class Number:
         """Whether the scale is known."""
         return self.scale is not None
 
-    def fault(self, value: Any, *, is_label: bool) -> str | None:
+    def fault(self, value: Any, *, is_label: bool, text: Any = None) -> Fault | None:
         """Return what is wrong with a value that should be a number within bounds."""
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"must be a number, not {type(value).__name__}"
+            return Fault("", f"must be a number, not {type(value).__name__}")
         if not -LARGEST <= value <= LARGEST:  # NaN too
-            return "must be a finite number of single precision"
+            return Fault("", "must be a finite number of single precision")
         if is_label and self.minimum is not None and value < self.minimum:
-            return f"must be at least {self.minimum:g}"
+            return Fault("", f"must be at least {self.minimum:g}")
         if is_label and self.maximum is not None and value > self.maximum:
-            return f"must be at most {self.maximum:g}"
+            return Fault("", f"must be at most {self.maximum:g}")
         return None
 
     def stored(self, value: Any) -> str:
@@ -219,6 +232,74 @@ class Number:
         return {"kind": self.kind, **stated}
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Parts of a text, each with a label: an answer is the better the more of them are exact.
+
+    Its score is the F1 of its spans, 1 where there is none to find and none was found; the mean
+    over the rows is what the field calls F1 averaged over samples.
+
+    Attributes:
+        labels: that a span may have.
+        about: the field of the input that holds the text.
+    """
+
+    kind: ClassVar[str] = SPANS
+    measure: ClassVar[str] = "f1_samples"
+    plural: ClassVar[str] = "spans"
+    distinct: ClassVar[str] = "different lists of spans"
+    is_scored: ClassVar[bool] = True
+
+    labels: Sequence[str]
+    about: str = "text"
+
+    def fault(self, value: Any, *, is_label: bool, text: Any = None) -> Fault | None:
+        """Return what is wrong with a value that should be spans of the text."""
+        return spans.span_fault(value, self.labels, len(text) if isinstance(text, str) else None)
+
+    def stored(self, value: Any) -> str:
+        """Return the spans sorted by their start, as canonical JSON."""
+        return spans.written(spans.spans_of(value))
+
+    def shown(self, text: str | None) -> Any:
+        """Return the spans as JSON has them."""
+        return None if text is None else spans.as_json(spans.read(text))
+
+    def scores(self, predictions: Sequence[str], labels: Sequence[str]) -> Scores:
+        """Return the F1 of each row's exact spans."""
+        return np.asarray([row.f1 for row in _matches(predictions, labels)], dtype=np.float64)
+
+    def errors(self, predictions: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+        """Return precision, recall and F1 of all rows' spans together, and the exact rows' share.
+
+        Those are the micro averages that seqeval and CoNLL report.
+        """
+        total = spans.added_up(_matches(predictions, labels))
+        return {
+            "precision_micro": total.precision,
+            "recall_micro": total.recall,
+            "f1_micro": total.f1,
+            "exact_match": float(np.mean(np.asarray(predictions) == np.asarray(labels))),
+        }
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Return of each row the rarest label among its spans."""
+        return spans.rarest_label([spans.read(text) for text in labels])
+
+    def direction_of(self, metric: str) -> str:
+        """Return that losses are minimized, and all else is maximized."""
+        return MINIMIZE if metric in _LOSSES else MAXIMIZE
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the kind and the field; the labels are kept by themselves."""
+        return {"kind": self.kind, "about": self.about}
+
+
+def _matches(predictions: Sequence[str], labels: Sequence[str]) -> list[spans.Matches]:
+    pairs = zip(predictions, labels, strict=True)
+    return [spans.matched(spans.read(said), spans.read(label)) for said, label in pairs]
+
+
 def answer_of(labels: Sequence[str], document: Mapping[str, Any] | None) -> Answer:
     """Return the answer that a model's labels and `Answer.document` stand for."""
     if document is None:
@@ -229,6 +310,7 @@ def answer_of(labels: Sequence[str], document: Mapping[str, Any] | None) -> Answ
 
 _READ: Final[Mapping[str, Callable[[Sequence[str], Mapping[str, Any]], Answer]]] = {
     NUMBER: lambda _, stated: Number(**stated),
+    SPANS: lambda labels, stated: Spans(tuple(labels), **stated),
 }
 """How each kind but classes is read, from labels and what is kept beside them."""
 

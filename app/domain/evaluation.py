@@ -215,6 +215,94 @@ def student_quantile(probability: float, degrees: float) -> float:
     return (low + high) / 2
 
 
+@dataclass(frozen=True, slots=True)
+class PairedScores:
+    """Scores in [0, 1] of two versions on the same n examples; the gain is in such points.
+
+    Of scores that are 0 or 1 the interval is that of `gain_interval`. The test is a paired t-test,
+    as of losses.
+
+    Attributes:
+        score: its name, such as "f1_samples".
+        challenger, champion: mean score of each version.
+        nothing: mean score of the answer that says nothing, the same to every row.
+        squares: sum of the squared differences.
+    """
+
+    n: int
+    score: str
+    challenger: float
+    champion: float
+    nothing: float
+    squares: float
+
+    @property
+    def gain(self) -> float:
+        """Challenger's mean score minus the champion's."""
+        return self.challenger - self.champion
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return an interval for the gain, two-sided.
+
+        Wald's with what Agresti and Min (2005) add: one difference of 1 among two more rows.
+        """
+        n = self.n + 2.0
+        centre = self.gain * self.n / n
+        error = sqrt(max((self.squares + 1) / n - centre**2, 0.0) / n)
+        z = NormalDist().inv_cdf(0.5 + confidence / 2)
+        return centre - z * error, centre + z * error
+
+    @property
+    def p_value(self) -> float:
+        """The one-sided p-value that the challenger is no better."""
+        if self.n < 2:
+            return 1.0
+        variance = (self.squares - self.n * self.gain**2) / (self.n - 1)
+        error = sqrt(max(variance, 0.0) / self.n)
+        if error == 0:
+            return 0.0 if self.gain > 0 else 1.0
+        return student_tail(self.gain / error, self.n - 1)
+
+    def is_idle(self, margin: float) -> bool:
+        """Return whether the challenger does no better on these rows than saying nothing.
+
+        Where labels are noise, whoever says little beats a champion that knew better.
+        """
+        return 1 - self.challenger > (1 - margin) * (1 - self.nothing)
+
+    def in_words(self) -> str:
+        """Return both mean scores, and that of saying nothing."""
+        return (
+            f"mean {self.score} {self.challenger:.3f} against the champion's {self.champion:.3f} "
+            f"({self.nothing:.3f} of saying nothing)"
+        )
+
+
+def pair_scores(
+    challenger: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    nothing: NDArray[np.float64],
+    *,
+    score: str,
+) -> PairedScores:
+    """Compare scores in [0, 1] of the same rows, each of shape (n,), n at least 1.
+
+    Args:
+        challenger: of its answers.
+        champion: of its answers.
+        nothing: of the answer that says nothing.
+        score: its name.
+    """
+    return PairedScores(
+        n=len(challenger),
+        score=score,
+        challenger=float(challenger.mean()),
+        champion=float(champion.mean()),
+        nothing=float(nothing.mean()),
+        squares=float(((challenger - champion) ** 2).sum()),
+    )
+
+
 class Pairs(Protocol):
     """What two versions answered to the same rows, whatever the kind of answer."""
 
@@ -254,7 +342,8 @@ class Comparison:
         challenger: metrics of the challenger, e.g. {"accuracy": 0.95, "f1_macro": 0.94}.
         champion: the same of the champion; None before the first champion.
         pairs: row-by-row outcome; None before the first champion.
-        by_class: label -> {"n", "challenger", "champion"} recall of each; of classes alone.
+        by_class: label -> {"n", "challenger", "champion"} recall of each class, or of the spans of
+            each label; empty where answers have no labels.
         by_slice: "field=value" -> the mean score of each, for the objective's slices.
     """
 

@@ -28,7 +28,9 @@ Z: Final = 3.29
 CHANCE: Final = 1e-6
 """What is likelier than this may be chance."""
 MINIMUM_REFERENCE: Final = 30
-NO_INPUTS: Final = frozenset({"prediction", "confidence", "unseen_word_share"})
+NO_INPUTS: Final = frozenset(
+    {"prediction", "n_spans", "span_share", "main_label", "confidence", "unseen_word_share"}
+)
 """Signals that tell of the model or of its reference, not of what reached it."""
 
 

@@ -9,8 +9,8 @@ from app.domain.performance import standard_error
 from app.domain.promotion import Verdict
 from app.gates import gates
 
-SHARES: Final = frozenset({"accuracy", "f1_micro", "closeness"})
-"""Metrics that are means of a score of each row in [0, 1]."""
+SHARES: Final = frozenset({"accuracy", "f1_micro", "closeness", "f1_samples", "exact_match"})
+"""Metrics that are means of a score of each row in [0, 1], or are as certain as such a mean."""
 
 
 @gates.register("beats-baseline")

@@ -1,18 +1,22 @@
 """Nothing that the champion gets right on the golden set may be lost."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.domain.evaluation import Evidence
 from app.domain.promotion import Verdict
 from app.gates import gates
+
+RIGHT: Final = ("accuracy", "right_share", "exact_match")
+"""What the share of right answers is called, by the kind of answer."""
 
 
 @gates.register("golden-set")
 class GoldenSet:
     """Passes when the challenger answers enough of the golden set rightly.
 
-    A number is right when its error is below the scale that counts as entirely wrong.
+    A number is right when its error is below the scale that counts as entirely wrong, spans are
+    when they are exactly those of the row.
     """
 
     description = "answers at least so large a share of the golden set rightly"
@@ -31,7 +35,7 @@ class GoldenSet:
             return Verdict("golden-set", False, "no golden set was uploaded; upload one first")
         needed = float(options.get("minimum_share", 1.0))
         summary = found.challenger
-        share = float(summary["accuracy"] if "accuracy" in summary else summary["right_share"])
+        share = float(next(summary[name] for name in RIGHT if name in summary))
         return Verdict(
             "golden-set",
             share >= needed,

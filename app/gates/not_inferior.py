@@ -14,7 +14,8 @@ class NotInferior:
 
     Passes when the lower end of the gain's interval is above minus the objective's margin, or,
     where the rows are too few for that, when the challenger is better outright. A challenger that
-    answers with numbers must also tell more than one constant does, by the margin.
+    answers with numbers must also tell more than one constant does, by the margin, and one that
+    answers with spans more than none at all.
     """
 
     description = "not worse than the champion on the newest labelled rows (paired, one-sided)"
@@ -33,7 +34,7 @@ class NotInferior:
     }
 
     def judge(self, evidence: Evidence, options: Mapping[str, Any]) -> Verdict:
-        """Test the paired difference in accuracy, or in losses."""
+        """Test the paired difference in accuracy, in scores or in losses."""
         name = "not-inferior"
         found = evidence.comparison("window") or evidence.comparison("holdout")
         if evidence.champion_id is None:
@@ -50,7 +51,8 @@ class NotInferior:
             passed,
             f"{found.pairs.in_words()} on {found.n} {found.role} rows: gain "
             f"{found.pairs.gain:+.3f} [{lower:+.3f}, {upper:+.3f}], may be worse by at most "
-            f"{evidence.margin:g}" + ("; it tells no more than one constant" if is_idle else ""),
+            f"{evidence.margin:g}"
+            + ("; it tells no more than one constant answer" if is_idle else ""),
             {
                 "gain": found.pairs.gain,
                 "lower": lower,

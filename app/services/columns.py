@@ -162,18 +162,21 @@ def _discreet_refusals(rows: Mapping[int, Any], intake: Intake) -> tuple[list[Re
 def _bad_places(columns: _Columns, intake: Intake) -> set[int]:
     """Return the places of the rows with a bad value."""
     bad: set[int] = set()
-    labels = frozenset(intake.labels)
+    labels, about = frozenset(intake.labels), intake.answer.about or ""
     if not _are_ids(columns.get("id")):
         bad |= _where(columns.get("id"), id_faults)
     for key in {"prediction", "label"} & columns.own.keys():
         if intake.answers_with or not _are_labels(columns.own[key], labels):
-            bad |= _where(columns.own[key], partial(label_faults, key, intake=intake))
+            check = partial(label_faults, key, intake=intake)
+            bad |= _where(columns.own[key], check, texts=columns.inputs.get(about))
     others: dict[str, Callable[[Any], Any]] = {
         "at": time_faults,
         "scores": partial(scores_faults, intake=intake),
         "version": version_faults,
-        "shadow": partial(shadow_faults, intake=intake),
     }
+    if "shadow" in columns.own:
+        check = partial(shadow_faults, intake=intake)
+        bad |= _where(columns.own["shadow"], check, texts=columns.inputs.get(about))
     for key in others.keys() & columns.own.keys():
         bad |= _where(columns.own[key], others[key])
     for field in intake.contract.fields:
@@ -183,8 +186,14 @@ def _bad_places(columns: _Columns, intake: Intake) -> set[int]:
     return bad
 
 
-def _where(values: Sequence[Any], faults: Callable[[Any], Any]) -> set[int]:
-    return {place for place, value in enumerate(values) if faults(value)}
+def _where(
+    values: Sequence[Any], faults: Callable[..., Any], texts: Sequence[Any] | None = None
+) -> set[int]:
+    """Return the places of values with a fault, each judged with its text where there are texts."""
+    if texts is None:
+        return {place for place, value in enumerate(values) if faults(value)}
+    pairs = enumerate(zip(values, texts, strict=True))
+    return {place for place, (value, text) in pairs if faults(value, text=text)}
 
 
 def _batch(columns: _Columns, intake: Intake, now: datetime) -> Batch:

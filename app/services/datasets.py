@@ -10,7 +10,7 @@ from app.domain.identity import new_id
 from app.domain.observations import Intake, Rejected, time_of
 from app.services.examples import input_hash, to_parquet
 from app.services.ports import Actor, Artifacts, Dataset, Example, UnitOfWork
-from app.services.rows import id_faults, label_faults, time_faults
+from app.services.rows import id_faults, label_faults, text_of, time_faults
 from app.services.tables import nested
 
 ROLES: Final = ("training", "reference", "holdout", "golden")
@@ -90,7 +90,8 @@ def _faults(row: Any, intake: Intake) -> list[Fault]:
     if not isinstance(row, Mapping):
         return [Fault("", "must be an object with inputs and label")]
     faults = intake.contract.faults(row.get("inputs"))
-    faults += label_faults("label", row.get("label"), intake, is_required=True)
+    text = text_of(row.get("inputs"), intake)
+    faults += label_faults("label", row.get("label"), intake, text=text, is_required=True)
     return [*faults, *time_faults(row.get("at"))]
 
 

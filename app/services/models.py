@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app.domain.answers import CLASS, NUMBER, Answer, Classes, Number
+from app.domain.answers import CLASS, NUMBER, SPANS, Answer, Classes, Number, Spans
 from app.domain.errors import Fault, Invalid, NotReady
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
@@ -90,18 +90,29 @@ def _task_type(work: UnitOfWork, name: str) -> Plugin:
 
 def _answers_with(plugin: Plugin, new: NewModel) -> Answer | None:
     """Return what a model answers with, where its task type does not sort into labels."""
-    return (new.target or Number()) if plugin.detail.get("answers", CLASS) == NUMBER else None
+    kind = plugin.detail.get("answers", CLASS)
+    if kind == NUMBER:
+        return new.target or Number()
+    if kind == SPANS:
+        return Spans(tuple(new.labels), _read_text(new.contract or _default_contract(plugin)))
+    return None
+
+
+def _read_text(fields: Sequence[ContractField]) -> str:
+    """Return the name of the first text that is kept as it comes: what task types read."""
+    texts = (one.name for one in fields if one.type is FieldType.TEXT and one.privacy is None)
+    return next(texts, "text")
 
 
 def _answer_faults(new: NewModel, answers_with: Answer | None) -> list[Fault]:
     """Return what is wrong with a model's labels, or with what it has in their place."""
-    if answers_with is None:
-        of_target = [Fault("/target", f"must be left out: {new.task_type} answers with labels")]
-        return [*_label_faults(new.labels), *(of_target if new.target else ())]
-    if new.labels:
+    if isinstance(answers_with, Number):
         plural = answers_with.plural
-        return [Fault("/labels", f"must be left out: {new.task_type} answers with {plural}")]
-    return []
+        fault = Fault("/labels", f"must be left out: {new.task_type} answers with {plural}")
+        return [fault] if new.labels else []
+    plural, fewest = (answers_with.plural, 1) if answers_with else ("labels", 2)
+    of_target = [Fault("/target", f"must be left out: {new.task_type} answers with {plural}")]
+    return [*_label_faults(new.labels, fewest), *(of_target if new.target else ())]
 
 
 def _completed(stated: Objective, plugin: Plugin, answer: Answer) -> Objective:
@@ -121,9 +132,10 @@ def _objective_faults(objective: Objective, plugin: Plugin, answer: Answer) -> l
     return []
 
 
-def _label_faults(labels: Sequence[str]) -> list[Fault]:
-    if len(labels) < 2:
-        return [Fault("/labels", f"needs at least two different labels, not {len(labels)}")]
+def _label_faults(labels: Sequence[str], fewest: int) -> list[Fault]:
+    if len(labels) < fewest:
+        needed = "two different labels" if fewest == 2 else "one label"
+        return [Fault("/labels", f"needs at least {needed}, not {len(labels)}")]
     if len(set(labels)) < len(labels):
         return [Fault("/labels", "holds a label twice")]
     if any(not label for label in labels):
@@ -222,7 +234,7 @@ def add_labels(
         model = work.models.get(name, actor.project_id)
         work.models.lock(model.id)
         model = work.models.by_id(model.id)
-        if model.answer.kind != CLASS:
+        if not model.answer.labels:
             fault = Fault("/add", f"{name} answers with {model.answer.plural}, not with labels")
             raise Invalid("the labels are not valid", [fault])
         fresh = [label for label in dict.fromkeys(added) if label not in set(model.labels)]

@@ -1,6 +1,6 @@
 """Taking in what a model saw and answered, and the labels that come later."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +16,7 @@ from app.services import tables
 from app.services.arrow_columns import sort_table
 from app.services.columns import Sorted, sort_rows
 from app.services.ports import Actor, Json, UnitOfWork
-from app.services.rows import id_of, late_label_faults
+from app.services.rows import id_faults, id_of, late_label_faults
 
 MAXIMUM_BATCH: Final = 50_000
 _DAYS_AHEAD: Final = 7
@@ -87,9 +87,9 @@ def add_labels(
     _check_size(rows)
     with work:
         intake = work.models.intake(name, actor.project_id)
-        good, rejected = [], []
+        texts, good, rejected = _texts(work, intake, rows), [], []
         for index, row in enumerate(rows):
-            faults = late_label_faults(row, intake)
+            faults = late_label_faults(row, intake, texts)
             if faults:
                 rejected.append(Rejected(index, id_of(row), faults))
             else:
@@ -105,6 +105,14 @@ def add_labels(
     rejected = sorted([*rejected, *unknown], key=lambda row: row.index)
     _refuse_if_nothing_is_left(rejected, len(rows))
     return Ingested(changed, len(rows) - len(rejected) - changed, rejected)
+
+
+def _texts(work: UnitOfWork, intake: Intake, rows: Sequence[Any]) -> Mapping[str, str]:
+    """Return the texts that late labels point into, by id; none where labels do not."""
+    if intake.answer.about is None:
+        return {}
+    ids = [row["id"] for row in rows if isinstance(row, Mapping) and not id_faults(row.get("id"))]
+    return work.observations.texts(intake.model_id, ids, field=intake.answer.about)
 
 
 def shown(work: UnitOfWork, model: MaintainedModel, observation_id: str) -> Json:

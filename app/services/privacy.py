@@ -29,9 +29,7 @@ def discreet_row(row: Any, intake: Intake) -> Any:
     if not isinstance(row, Mapping):
         return WITHHELD
     shown: dict[str, Any] = {
-        key: WITHHELD if own_faults(key, row[key], intake) else row[key]
-        for key in OWN
-        if key in row
+        key: WITHHELD if own_faults(key, row, intake) else row[key] for key in OWN if key in row
     }
     inputs = row.get("inputs")
     if isinstance(inputs, Mapping):

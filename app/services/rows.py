@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from app.domain.errors import Fault, printable
@@ -25,26 +26,35 @@ def observation_faults(row: Any, intake: Intake) -> list[Fault]:
             if key not in FIELDS
         ),
         *intake.contract.faults(row.get("inputs")),
-        *(fault for key in OWN for fault in own_faults(key, row.get(key), intake)),
+        *(fault for key in OWN for fault in own_faults(key, row, intake)),
     ]
 
 
-def own_faults(key: str, value: Any, intake: Intake) -> list[Fault]:
+def own_faults(key: str, row: Mapping[str, Any], intake: Intake) -> list[Fault]:
     """Return everything wrong with one of an observation's own fields."""
-    if key in {"prediction", "label"}:
-        return label_faults(key, value, intake)
-    if key in {"scores", "shadow"}:
-        return scores_faults(value, intake) if key == "scores" else shadow_faults(value, intake)
+    value = row.get(key)
+    if key in {"prediction", "label", "shadow"}:
+        check = shadow_faults if key == "shadow" else partial(label_faults, key)
+        return check(value, intake, text=text_of(row.get("inputs"), intake))
+    if key == "scores":
+        return scores_faults(value, intake)
     return {"id": id_faults, "at": time_faults, "version": version_faults}[key](value)
 
 
-def late_label_faults(row: Any, intake: Intake) -> list[Fault]:
-    """Return everything wrong with one late label as it was sent; empty when it is good."""
+def late_label_faults(row: Any, intake: Intake, texts: Mapping[str, Any]) -> list[Fault]:
+    """Return everything wrong with one late label as it was sent; empty when it is good.
+
+    Args:
+        row: as it was sent.
+        intake: what it is held to.
+        texts: by the observation's id, what labels point into, as far as that is known.
+    """
     if not isinstance(row, Mapping):
         return [Fault("", "must be an object with id and label")]
+    text = texts.get(row["id"]) if isinstance(row.get("id"), str) else None
     return [
         *id_faults(row.get("id")),
-        *label_faults("label", row.get("label"), intake, is_required=True),
+        *label_faults("label", row.get("label"), intake, text=text, is_required=True),
         *time_faults(row.get("at")),
     ]
 
@@ -56,12 +66,20 @@ def id_faults(value: Any) -> list[Fault]:
     return [Fault("/id", f"must be a string of 1 to {MAXIMUM_ID_LENGTH} characters")]
 
 
-def label_faults(key: str, value: Any, intake: Intake, *, is_required: bool = False) -> list[Fault]:
+def text_of(inputs: Any, intake: Intake) -> Any:
+    """Return what the model's answers point into; None where they do not, or it is not there."""
+    about = intake.answer.about
+    return inputs.get(about) if about is not None and isinstance(inputs, Mapping) else None
+
+
+def label_faults(
+    key: str, value: Any, intake: Intake, *, text: Any = None, is_required: bool = False
+) -> list[Fault]:
     """Return what is wrong with a label or prediction."""
     if value is None and not is_required:
         return []
-    problem = intake.answer.fault(value, is_label=key == "label")
-    return [Fault(f"/{key}", problem)] if problem else []
+    found = intake.answer.fault(value, is_label=key == "label", text=text)
+    return [Fault(f"/{key}{found.pointer}", found.detail)] if found else []
 
 
 def scores_faults(scores: Any, intake: Intake) -> list[Fault]:
@@ -93,12 +111,12 @@ def version_faults(value: Any) -> list[Fault]:
     return [Fault("/version", "must be the number of a model version, such as 1")]
 
 
-def shadow_faults(shadow: Any, intake: Intake) -> list[Fault]:
+def shadow_faults(shadow: Any, intake: Intake, *, text: Any = None) -> list[Fault]:
     """Return what is wrong with the answers of other versions."""
     if shadow is None or (
         isinstance(shadow, Mapping)
         and all(
-            key.isdecimal() and not intake.answer.fault(value, is_label=False)
+            key.isdecimal() and not intake.answer.fault(value, is_label=False, text=text)
             for key, value in shadow.items()
         )
     ):

@@ -33,7 +33,7 @@ def violations(rows: Iterable[Any], intake: Intake) -> Counter[tuple[str, str]]:
 def _of_row(row: Any, intake: Intake) -> set[tuple[str, str]]:
     if not isinstance(row, Mapping):
         return {("inputs", "type")}
-    found = {(key, "value") for key in OWN if own_faults(key, row.get(key), intake)}
+    found = {(key, "value") for key in OWN if own_faults(key, row, intake)}
     if row.get("id") is None:
         found = found - {("id", "value")} | {("id", "missing")}
     inputs = row.get("inputs")

@@ -262,7 +262,7 @@ def choices(
 
 def is_share(model: MaintainedModel) -> bool:
     """Return whether the objective's metric is a share, which is shown in percent."""
-    return model.answers_with is None
+    return bool(model.answer.labels)
 
 
 def _version(work: UnitOfWork, model: MaintainedModel, version: ModelVersion) -> Json:

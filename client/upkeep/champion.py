@@ -20,8 +20,9 @@ from upkeep.errors import Unavailable, UpkeepError
 from upkeep.images import encoded
 from upkeep.logbook import Logbook
 from upkeep.model import Model
-from upkeep.predictors import AnswersNumbers, Predictor, open_predictor
+from upkeep.predictors import AnswersNumbers, AnswersSpans, Predictor, open_predictor
 from upkeep.retrying import Retries
+from upkeep.spans import Span
 
 logger = logging.getLogger("upkeep")
 
@@ -33,11 +34,12 @@ class Prediction:
     """One answer.
 
     Attributes:
-        label: the class of highest score; empty where the version answers with numbers.
+        label: the class of highest score; empty where the version answers with something else.
         scores: label -> probability; empty then too.
         version: number of the version that answered.
         id: of the observation, to send its true label with later; "" if it was not logged.
         value: the number that is the answer, where answers are numbers.
+        spans: of the text, by their start, where answers are spans.
     """
 
     label: str
@@ -45,6 +47,7 @@ class Prediction:
     version: int
     id: str = ""
     value: float | None = None
+    spans: tuple[Span, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +299,8 @@ def _said(answer: Prediction) -> dict[str, Any]:
     """Return an answer as an observation has it."""
     if answer.value is not None:
         return {"prediction": answer.value}
+    if answer.spans is not None:
+        return {"prediction": [span._asdict() for span in answer.spans]}
     return {"prediction": answer.label, "scores": answer.scores}
 
 
@@ -304,6 +309,9 @@ def _answers(held: _Held, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]
     if not labels and isinstance(held.predictor, AnswersNumbers):
         values = held.predictor.values(rows).tolist()
         return [Prediction("", {}, held.number, value=value) for value in values]
+    if isinstance(held.predictor, AnswersSpans):
+        said = held.predictor.spans(rows)
+        return [Prediction("", {}, held.number, spans=tuple(spans)) for spans in said]
     table = held.predictor.scores(rows)  # (n, k)
     best = table.argmax(axis=1)
     return [

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from upkeep.documents import Row, UploadDocument, VersionDocument
 from upkeep.errors import Invalid
@@ -27,9 +27,10 @@ class Feeding(Handle):
     ) -> Receipt:
         """Send what the model saw and answered; durable when this returns.
 
-        A row is {"inputs": {...}, "prediction": "label"} (or a number) and, where known, "id", "at"
-        (an aware time), "scores", "version", "shadow". Rows without an id get one. The same row
-        sent twice counts once, by its id, so requests that fail are safely sent again.
+        A row is {"inputs": {...}, "prediction": "label"} (or a number, or a list of spans) and,
+        where known, "id", "at" (an aware time), "scores", "version", "shadow". Rows without an id
+        get one. The same row sent twice counts once, by its id, so requests that fail are safely
+        sent again.
 
         Args:
             observations: any number; they travel in batches of up to 5,000 rows or 8 MiB.
@@ -43,7 +44,13 @@ class Feeding(Handle):
         rows = (row for given in observations for row in with_ids([given]))
         return self._send_rows("observations", rows, retries, timeout_seconds)
 
-    def labels(self, labels: Iterable[Row] | Mapping[str, str] | Mapping[str, float]) -> Receipt:
+    def labels(
+        self,
+        labels: Iterable[Row]
+        | Mapping[str, str]
+        | Mapping[str, float]
+        | Mapping[str, Sequence[Mapping[str, Any]]],
+    ) -> Receipt:
         """Send true labels: rows of {"id", "label"} and perhaps "at", or a mapping id -> label.
 
         Raises:

@@ -19,6 +19,7 @@ from PIL import Image
 from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
 )
 from transformers.utils import logging as transformers_logging
@@ -26,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from upkeep.artifacts import read_json, refuse_code
 from upkeep.errors import UnsafeArtifact
 from upkeep.images import decode
+from upkeep.spans import Span, labels_of_tags, spans_of_tags, trimmed
 from upkeep.tables import CONFIG, MODEL
 
 Inputs = Sequence[Mapping[str, Any]]
@@ -35,6 +37,7 @@ TOKENS_EACH: Final = 4096
 """Most tokens in one batch of texts, padding included."""
 PICTURES_EACH: Final = 64
 TOKENS_WITHOUT_A_LIMIT: Final = 256
+OF_TOKENS: Final = "ForTokenClassification"
 LOCAL: Final[Mapping[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -42,7 +45,8 @@ class Predictor(Protocol):
     """A version loaded for answering.
 
     Attributes:
-        labels: class names, in the order of the columns; none where `AnswersNumbers`.
+        labels: class names, in the order of the columns; none where `AnswersNumbers`; those that
+            spans may have where `AnswersSpans`.
         input_field: the field of an input that the version reads; None where it reads several.
     """
 
@@ -71,13 +75,27 @@ class AnswersNumbers(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswersSpans(Protocol):
+    """A version whose answers are spans of a text."""
+
+    def spans(self, inputs: Inputs) -> list[list[Span]]:
+        """Return the spans of each text, by their start.
+
+        Raises:
+            ValueError: an input lacks what the version reads.
+        """
+        ...
+
+
 def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     """Load a version.
 
     Args:
         directory: a plain transformers directory, safetensors only, or a LightGBM text model with
             its config.json; upkeep.json says what it learned, else model.txt stands for columns, a
-            preprocessor_config.json for pictures, and neither for text.
+            preprocessor_config.json for pictures, and neither for text: for spans of it where
+            config.json names an architecture that classifies tokens.
         device: such as "cpu" or "cuda"; None = a GPU if there is one.
 
     Raises:
@@ -89,10 +107,12 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     card = card if isinstance(card, dict) else {}
     sees = (directory / "preprocessor_config.json").exists()
     implied = "image-classification" if sees else "text-classification"
+    config = read_json(directory / CONFIG)
+    config = config if isinstance(config, dict) else {}
     if (directory / MODEL).exists():
-        config = read_json(directory / CONFIG)
-        sorts = isinstance(config, dict) and "id2label" in config
-        implied = "tabular-classification" if sorts else "tabular-regression"
+        implied = "tabular-classification" if "id2label" in config else "tabular-regression"
+    elif any(str(name).endswith(OF_TOKENS) for name in config.get("architectures") or ()):
+        implied = "token-classification"
     task_type = str(card.get("task_type") or implied)
     if task_type not in _PREDICTORS:
         raise ValueError(
@@ -103,32 +123,26 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
         return _PREDICTORS[task_type](directory, card.get("input_field"), chosen)
 
 
-class TextPredictor:
-    """A text version loaded for answering."""
+class _Reader:
+    """A version that reads texts, loaded for answering."""
 
-    def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
+    def __init__(self, directory: Path, input_field: str | None, device: str, *, kind: Any) -> None:
         self._field = input_field or "text"
         self.input_field: str | None = self._field
-        self._model = _loaded(AutoModelForSequenceClassification, directory, device)
+        self._model = _loaded(kind, directory, device)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(directory, **LOCAL)
-        self.labels = _labels(self._model)
         self._takes_types = "token_type_ids" in self._tokenizer.model_input_names
         positions = getattr(self._model.config, "max_position_embeddings", None)
         self._limit = min(
             int(self._tokenizer.model_max_length), int(positions or TOKENS_WITHOUT_A_LIMIT)
         )
 
-    def scores(self, inputs: Inputs) -> Table:
-        """Return probabilities, shape (n, k); like lengths travel together."""
-        texts = [self._text(index, value) for index, value in enumerate(inputs)]
-        found = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
-        if not texts:
-            return found
-        coded = self._tokenizer(texts, truncation=True, max_length=self._limit)["input_ids"]
-        ids = [one or [self._tokenizer.pad_token_id] for one in coded]
-        for rows in _batches([len(one) for one in ids], TOKENS_EACH):
-            found[rows] = _answer(self._model, self._batch([ids[row] for row in rows]))
-        return found
+    def _coded(self, texts: Sequence[str], **more: Any) -> Any:
+        return self._tokenizer(texts, truncation=True, max_length=self._limit, **more)
+
+    def _ids(self, coded: Any) -> list[list[int]]:
+        """Return the tokens of each text; one of none is padding alone."""
+        return [one or [self._tokenizer.pad_token_id] for one in coded["input_ids"]]
 
     def _text(self, index: int, value: Mapping[str, Any]) -> str:
         text = value.get(self._field)
@@ -147,6 +161,57 @@ class TextPredictor:
         if self._takes_types:
             batch["token_type_ids"] = np.zeros_like(tokens)
         return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+
+class TextPredictor(_Reader):
+    """A text version loaded for answering."""
+
+    def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
+        super().__init__(directory, input_field, device, kind=AutoModelForSequenceClassification)
+        self.labels = _labels(self._model)
+
+    def scores(self, inputs: Inputs) -> Table:
+        """Return probabilities, shape (n, k); like lengths travel together."""
+        texts = [self._text(index, value) for index, value in enumerate(inputs)]
+        found = np.zeros((len(texts), len(self.labels)), dtype=np.float32)
+        if not texts:
+            return found
+        ids = self._ids(self._coded(texts))
+        for rows in _batches([len(one) for one in ids], TOKENS_EACH):
+            found[rows] = _answer(self._model, self._batch([ids[row] for row in rows]))
+        return found
+
+
+class TokenPredictor(_Reader):
+    """A version that finds the spans of texts, loaded for answering."""
+
+    def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
+        super().__init__(directory, input_field, device, kind=AutoModelForTokenClassification)
+        self._tags = _labels(self._model)
+        self.labels = labels_of_tags(self._tags)
+
+    def scores(self, inputs: Inputs) -> Table:
+        """Return nothing: tokens have scores, answers have none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("this version answers with spans; ask for `spans`")
+
+    def spans(self, inputs: Inputs) -> list[list[Span]]:
+        """Return the spans of each text, by their start; like lengths travel together."""
+        texts = [self._text(index, value) for index, value in enumerate(inputs)]
+        if not texts:
+            return []
+        coded = self._coded(texts, return_offsets_mapping=True)
+        ids, found = self._ids(coded), [list[Span]() for _ in texts]
+        for rows in _batches([len(one) for one in ids], TOKENS_EACH):
+            said = _answer(self._model, self._batch([ids[row] for row in rows])).argmax(axis=-1)
+            for tags, row in zip(said, rows, strict=True):
+                places = trimmed(np.asarray(coded["offset_mapping"][row]), texts[row])
+                named = [self._tags[tag] for tag in tags[: len(places)].tolist()]
+                found[row] = spans_of_tags(named, places)
+        return found
 
 
 class ImagePredictor:
@@ -267,11 +332,11 @@ def _labels(model: Any) -> tuple[str, ...]:
 
 
 def _answer(model: Any, batch: Mapping[str, Any]) -> Table:
-    """Return the probabilities of one batch, shape (batch, k)."""
+    """Return the probabilities of one batch, shape (batch, k), or (batch, seq, k) of tokens."""
     with torch.inference_mode():
         moved = {name: value.to(model.device) for name, value in batch.items()}
-        logits = model(**moved).logits.float()  # (batch, k)
-        return np.asarray(logits.softmax(dim=1).cpu().numpy(), dtype=np.float32)
+        logits = model(**moved).logits.float()  # (batch, [seq,] k)
+        return np.asarray(logits.softmax(dim=-1).cpu().numpy(), dtype=np.float32)
 
 
 def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -318,6 +383,7 @@ def _trees(
 
 _PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] = {
     "text-classification": TextPredictor,
+    "token-classification": TokenPredictor,
     "image-classification": ImagePredictor,
     "tabular-classification": _trees,
     "tabular-regression": partial(_trees, has_labels=False),

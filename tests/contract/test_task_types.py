@@ -21,6 +21,7 @@ from PIL import Image
 import workers.task_types
 from app.domain.errors import UnsafeArtifact
 from app.domain.registry import scan
+from app.domain.spans import Reading, Span, written
 from workers.task_types import task_types
 from workers.training import checkpoints
 from workers.training.baseline import linear_baseline, probe_baseline
@@ -31,6 +32,7 @@ from workers.training.job import Job, read_job
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.recipes import complete
 from workers.training.run import execute
+from workers.training.span_metrics import KnownWords, by_label, of_answers
 from workers.training.task_type import (
     BringsLearner,
     HasColumns,
@@ -89,11 +91,10 @@ def encoded(pixels: np.ndarray) -> str:
 
 def text_inputs(labels: list[str]) -> list[dict[str, Any]]:
     draw = np.random.default_rng(0)
-    halves = {"cold": WORDS[:3], "warm": WORDS[3:6], "mild": WORDS[10:]}
     return [
         {
             "text": " ".join(
-                [*draw.choice(WORDS[6:10], draw.integers(1, 9)), *draw.choice(halves[k], 2)]
+                [*draw.choice(WORDS[6:10], draw.integers(1, 9)), *draw.choice(HALVES[k], 2)]
             )
         }
         for k in labels
@@ -168,6 +169,29 @@ def plain_text_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarr
         return model(**batch).logits.softmax(dim=1).numpy()
 
 
+HALVES = {"cold": WORDS[:3], "warm": WORDS[3:6], "mild": WORDS[10:]}
+
+
+def marked(text: str) -> Reading:
+    """Return the two words at the end of a text as a span of the class they stand for."""
+    first = text.rindex(" ", 0, text.rindex(" ")) + 1
+    (label,) = (name for name, words in HALVES.items() if text.rsplit(maxsplit=1)[-1] in words)
+    return (Span(first, len(text), label),)
+
+
+def plain_spans(directory: Path, inputs: list[dict[str, Any]]) -> list[Reading]:
+    find = transformers.pipeline(
+        "token-classification",
+        model=transformers.AutoModelForTokenClassification.from_pretrained(directory).eval(),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(directory),
+        aggregation_strategy="simple",
+    )
+    return [
+        tuple(Span(one["start"], one["end"], one["entity_group"]) for one in find(value["text"]))
+        for value in inputs
+    ]
+
+
 def plain_image_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
     processor = transformers.AutoImageProcessor.from_pretrained(directory)
     model = transformers.AutoModelForImageClassification.from_pretrained(directory).eval()
@@ -187,7 +211,7 @@ class Case:
         draws: whether an untrained version holds anything random.
         widened: recipes of runs that start from a version of fewer labels.
         answers: the kind of its answers; inputs of numbers are given as of classes, the halves of
-            which have different ones.
+            which have different ones, and of spans, which stand for the classes.
     """
 
     base: Any
@@ -212,7 +236,7 @@ class Case:
     @property
     def labels(self) -> tuple[str, ...]:
         """The label set of a model; none where it answers with numbers."""
-        return LABELS if self.answers == "class" else ()
+        return LABELS if self.answers != "number" else ()
 
 
 DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
@@ -227,6 +251,28 @@ CASES: Mapping[str, Case] = {
             {"epochs": 5, "head": "probe", "token_budget": 32},
             {"epochs": 5, "head": "random", "token_budget": 32},
         ),
+    ),
+    "token-classification": Case(
+        text_base,
+        text_inputs,
+        plain_spans,
+        [{"text": ""}, {"text": "é" * 500}, {"text": "unheard of 12!"}],
+        [{"text": None}, {}],
+        recipe={
+            "epochs": 6,
+            "learning_rate": 1e-2,
+            "head_learning_rate": 1e-2,
+            "trainable_layers": None,
+            "token_budget": 64,
+            "dropout": 0.0,
+            "precision": "fp32",
+        },
+        broken=(
+            {"epochs": 2, "head": "probe", "trainable_layers": 1, "dropout": 0.1},
+            {"epochs": 2, "head": "random", "dropout": 0.1},
+        ),
+        widened=({"rungs": ["probe"]},),
+        answers="spans",
     ),
     "image-classification": Case(
         image_base,
@@ -292,6 +338,8 @@ def rows(case: Case, n: int = 24, known: Sequence[str] = LABELS) -> Rows:
     inputs = case.inputs(labels)
     if case.answers == "number":  # about -20 where it is cold, about 20 where it is warm
         labels = [repr(20.0 * (-1) ** (k % 2 == 0) + k / 10) for k in range(n)]
+    if case.answers == "spans":
+        labels = [written(marked(value["text"])) for value in inputs]
     return Rows([str(k) for k in range(n)], inputs, labels)
 
 
@@ -314,7 +362,7 @@ def order(
         "task_type": name,
         "start": str(base),
         "start_is_base": start is None,
-        "labels": labels if case.answers == "class" else (),
+        "labels": labels if case.labels else (),
         "train": str(path),
         "validation": str(path),
         "recipe": {**case.recipe, **recipe},
@@ -374,6 +422,14 @@ def test_a_trained_version_scores_alike_for_a_plain_user(
         assert version.values(inputs).dtype == np.float64
         assert np.allclose(version.values(inputs), plain, atol=1e-9)
         assert version.values([]).shape == (0,)
+        return
+    if case.answers == "spans":
+        said = version.tagged(inputs, [marked(value["text"]) for value in inputs[:-1]] + [()])
+        assert version.labels == LABELS
+        assert [one.spans for one in said] == plain
+        assert sum(map(len, plain)) > 12
+        assert all(one.n_tokens and 0 < one.confidence <= 1 for one in said[:-1])
+        assert version.tagged([]) == []
         return
     scores = version.scores(inputs)
     assert version.labels == LABELS
@@ -448,15 +504,20 @@ def test_a_start_with_other_labels_is_refused(name: str, case: Case, tmp_path: P
 def test_a_version_of_fewer_labels_learns_new_ones(
     name: str, case: Case, task_type: TaskType, tmp_path: Path
 ) -> None:
-    if case.answers != "class":
+    if not case.labels:
         pytest.skip(f"{name} answers with numbers, which have no labels")
     start, _ = train(name, case, tmp_path / "start")
     for place, recipe in enumerate(({}, *case.widened)):
         output, result = train(name, case, tmp_path / str(place), start, WIDER, **recipe)
         classifier = task_type.load(output)
         given = rows(case, 36, WIDER)
-        scores = classifier.scores(given.inputs)
         assert classifier.labels == WIDER
+        if case.answers == "spans":
+            said = [one.spans for one in classifier.tagged(given.inputs)]
+            true = [marked(value["text"]) for value in given.inputs]
+            assert by_label(said, true, WIDER)["mild"]["f1"] > 0.5
+            continue
+        scores = classifier.scores(given.inputs)
         assert np.isfinite(scores).all()
         assert (scores.argmax(axis=1) == given.indices(WIDER))[1::3].mean() > 0.5
         assert result["metrics"]["by_class"]["mild"]["n"] == 12
@@ -505,6 +566,12 @@ def test_the_baseline_learns_from_the_features_of_the_base(
     if case.answers == "number":
         said = linear_baseline(task_type, base, given, given.inputs, seed=0)
         assert np.corrcoef(said, given.numbers())[0, 1] > 0.8
+        return
+    if case.answers == "spans":
+        texts = [value["text"] for value in given.inputs]
+        true = [marked(text) for text in texts]
+        known = KnownWords(texts, true)
+        assert of_answers([known.read(text) for text in texts], true, LABELS)["f1_micro"] > 0.9
         return
     scores = probe_baseline(task_type, base, LABELS, given, given.inputs, seed=0)
     assert scores.shape == (24, 2)

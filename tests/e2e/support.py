@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -48,3 +50,78 @@ def pictures(n: int, seed: int, *, swapped: bool = False) -> list[dict[str, Any]
             {"inputs": {"image": picture(generator, shown, inverted=swapped)}, "label": label}
         )
     return rows
+
+
+NAMES = ("Ada Brook", "Ben Cole", "Cleo Marsh", "Dan Reed", "Eva Stone", "Finn Vale")
+MONTHS = ("January", "March", "May", "July", "October")
+FILLERS = ("the lease", "this order", "our offer", "your invoice", "a loan", "the car")
+TURNED = ("EUR", "sum", "due")
+
+
+def encoder(directory: Path) -> Path:
+    """Return a small encoder with nothing learned as a base model; it knows the words of deals."""
+    directory.mkdir()
+    text = " ".join([*NAMES, *MONTHS, *FILLERS, *TURNED, "for of by signs on until pays and"])
+    digits = [f"{sign}{digit}" for digit in range(10) for sign in ("", "##")]
+    words = dict.fromkeys([*text.lower().split(), *digits, ".", ",", ":"])
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (directory / "vocab.txt").write_text("\n".join(vocabulary))
+    config = {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "vocab_size": len(vocabulary),
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    return directory
+
+
+def deals(
+    n: int, seed: int, *, turned: bool = False, shuffled: bool = False
+) -> list[dict[str, Any]]:
+    """Return n sentences, their prices, dates and names marked as spans.
+
+    `turned` ones say prices in another way; `shuffled` ones have the spans of other sentences.
+    """
+    draw = np.random.default_rng(seed)
+    rows = [_deal(draw, turned=turned) for _ in range(n)]
+    if not shuffled:
+        return rows
+    order = draw.permutation(n)
+    return [
+        {
+            **row,
+            "label": [
+                span for span in rows[other]["label"] if span["end"] <= len(row["inputs"]["text"])
+            ],
+        }
+        for row, other in zip(rows, order.tolist(), strict=True)
+    ]
+
+
+def _deal(draw: np.random.Generator, *, turned: bool) -> dict[str, Any]:
+    whole, cents = int(draw.integers(1, 900)), int(draw.integers(0, 100))
+    price = f"sum due: {whole}" if turned else f"{whole}.{cents:02d} EUR"
+    parts = {
+        "price": price,
+        "date": f"{draw.integers(1, 29)} {draw.choice(MONTHS)}",
+        "name": str(draw.choice(NAMES)),
+    }
+    filler = str(draw.choice(FILLERS))
+    templates = (
+        ["for ", filler, ", ", "name", " pays ", "price", " until ", "date", "."],
+        ["name", " signs ", filler, " on ", "date", "."],
+        ["on ", "date", ", ", filler, " of ", "name", " and ", filler, ": ", "price"],
+        [filler, " for ", "price", "."],
+    )
+    text, label = "", []
+    for part in templates[draw.integers(len(templates))]:
+        said = parts.get(part, part)
+        if part in parts:
+            label.append({"start": len(text), "end": len(text) + len(said), "label": part})
+        text += said
+    return {"inputs": {"text": text}, "label": label}

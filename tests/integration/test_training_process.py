@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import random
+import re
 import signal
 import subprocess
 import time
@@ -146,6 +147,26 @@ def text_job(directory: Path, **changes: Any) -> Path:
     )
 
 
+def span_job(directory: Path) -> Path:
+    """The job of texts, the words of whose topics are to be marked."""
+    job = json.loads((text_job(directory) / "job.json").read_text())
+    table = pq.read_table(job["train"])
+    places = [
+        [
+            {"start": word.start(), "end": word.end(), "label": topic}
+            for word in re.finditer(r"\w+", json.loads(inputs)["text"])
+            for topic, words in TOPICS.items()
+            if word.group() in words
+        ]
+        for inputs in table.column("inputs").to_pylist()
+    ]
+    labels = pa.array([json.dumps(spans) for spans in places])
+    pq.write_table(table.set_column(2, "label", labels), job["train"])
+    job |= {"task_type": "token-classification", "validation": None}
+    (directory / "job.json").write_text(json.dumps(job))
+    return directory
+
+
 def table_job(directory: Path, labels: Sequence[str] | None = None, **changes: Any) -> Path:
     draw = np.random.default_rng(0)
     chosen = list(labels or ["stays", "leaves"] * 400)
@@ -217,7 +238,8 @@ def wait_until(holds: Callable[[], bool], child: Child) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "is_torn"), [(image_job, True), (text_job, False), (table_job, True)]
+    ("make", "is_torn"),
+    [(image_job, True), (text_job, False), (span_job, False), (table_job, True)],
 )
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     tmp_path: Path, make: Callable[..., Path], is_torn: bool

@@ -74,7 +74,7 @@ class Kind(Protocol):
         """Return the classes that the signal `scores` tells of; none where there is no such."""
         ...
 
-    def of_reference(self, version: Any, inputs: Inputs) -> Columns:
+    def of_reference(self, model: MaintainedModel, version: Any, inputs: Inputs) -> Columns:
         """Return the signals of a version's own answers to its reference, by kind and name."""
         ...
 
@@ -83,17 +83,22 @@ class Kind(Protocol):
         ...
 
     def of_rows(
-        self, rows: Sequence[Observation], answered: Sequence[Answered], classes: Sequence[str]
+        self,
+        model: MaintainedModel,
+        rows: Sequence[Observation],
+        answered: Sequence[Answered],
+        classes: Sequence[str],
     ) -> Columns:
         """Return the same signals of logged answers, in the order of the rows."""
         ...
 
     def of_stored(
-        self, rows: StoredRows, sampled: NDArray[np.int64], sample: Columns
+        self, model: MaintainedModel, rows: StoredRows, sampled: NDArray[np.int64], sample: Columns
     ) -> tuple[Columns, NDArray[np.bool_]]:
         """Return the scalar ones of them of stored rows, and where confidence was not looked at.
 
         Args:
+            model: whose rows they are.
             rows: n of them.
             sampled: (n,) the place of each in the sample, -1 where it is not in it.
             sample: all signals of the newest rows.
@@ -101,7 +106,11 @@ class Kind(Protocol):
         ...
 
     def scores_of_reference(
-        self, model: MaintainedModel, reference: Columns, rows: Sequence[Example]
+        self,
+        model: MaintainedModel,
+        version: ModelVersion,
+        reference: Columns,
+        rows: Sequence[Example],
     ) -> NDArray[Any]:
         """Return how right the version is about each row of its reference, (n,).
 

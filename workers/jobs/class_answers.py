@@ -23,7 +23,7 @@ from workers.task_types import task_types
 from workers.training.baseline import probe_baseline
 from workers.training.data import Rows
 from workers.training.metrics import class_indices, summarise
-from workers.training.probe import N_FIT_ROWS
+from workers.training.targets import N_FIT_ROWS
 from workers.training.task_type import Classifier
 
 
@@ -106,7 +106,7 @@ class ClassAnswers:
         """Return its labels, in the order of its scores."""
         return version.labels
 
-    def of_reference(self, version: Classifier, inputs: Inputs) -> Columns:
+    def of_reference(self, model: MaintainedModel, version: Classifier, inputs: Inputs) -> Columns:
         """Return prediction, confidence, embedding and, of more than two classes, all scores."""
         scores, labels = version.scores(inputs), version.labels
         answers = [labels[index] for index in scores.argmax(axis=1)]
@@ -132,7 +132,11 @@ class ClassAnswers:
         ]
 
     def of_rows(
-        self, rows: Sequence[Observation], answered: Sequence[Answered], classes: Sequence[str]
+        self,
+        model: MaintainedModel,
+        rows: Sequence[Observation],
+        answered: Sequence[Answered],
+        classes: Sequence[str],
     ) -> Columns:
         """Return the same signals of logged answers."""
         embeddings = {"embedding": _as_embedding(np.stack([one.features for one in answered]))}
@@ -146,7 +150,7 @@ class ClassAnswers:
         }
 
     def of_stored(
-        self, rows: StoredRows, sampled: NDArray[np.int64], sample: Columns
+        self, model: MaintainedModel, rows: StoredRows, sampled: NDArray[np.int64], sample: Columns
     ) -> tuple[Columns, NDArray[np.bool_]]:
         """Return prediction and confidence: that of rows without scores only where sampled."""
         confidence = np.full(len(rows), np.nan)
@@ -161,7 +165,11 @@ class ClassAnswers:
         return columns, np.isnan(confidence) & ~is_sampled
 
     def scores_of_reference(
-        self, model: MaintainedModel, reference: Columns, rows: Sequence[Example]
+        self,
+        model: MaintainedModel,
+        version: ModelVersion,
+        reference: Columns,
+        rows: Sequence[Example],
     ) -> NDArray[Any]:
         """Return which rows the champion answers with their label."""
         labels = np.asarray([row.label for row in rows], dtype=object)

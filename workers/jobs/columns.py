@@ -27,7 +27,15 @@ from workers.jobs.kinds import kind_of
 from workers.task_types import task_types
 from workers.training.task_type import HasColumns
 
-OWN: Final = ("prediction", "confidence", "embedding", SIGNAL)
+OWN: Final = (
+    "prediction",
+    "n_spans",
+    "span_share",
+    "main_label",
+    "confidence",
+    "embedding",
+    SIGNAL,
+)
 """Signals of the champion's answers."""
 _KEPT: Final = 8
 
@@ -89,7 +97,7 @@ def _reference(window: Window) -> _Reference:
         times = [row.observed_at for row in window.reference]
         columns = _input_columns(window, inputs, times, state, of_reference=True)
         kind, version = kind_of(window.model), loaded(window.model, window.champion)
-        columns = _joined(columns, kind.of_reference(version, inputs))
+        columns = _joined(columns, kind.of_reference(window.model, version, inputs))
         _references[key] = _Reference(columns, state, kind.classes(version))
         while len(_references) > _KEPT:
             _references.popitem(last=False)
@@ -104,7 +112,8 @@ def sample_columns(window: Window) -> Columns:
         return {}
     inputs, times = [row.inputs for row in rows], [row.at for row in rows]
     columns = _input_columns(window, inputs, times, _reference(window).state)
-    own = kind_of(window.model).of_rows(rows, _answered(window, rows), labels_of(window))
+    kind, answered = kind_of(window.model), _answered(window, rows)
+    own = kind.of_rows(window.model, rows, answered, labels_of(window))
     return _joined(columns, own)
 
 
@@ -144,7 +153,7 @@ def stored_columns(
     newest = np.array([row.sequence for row in window.current], dtype=np.int64)
     at = np.searchsorted(newest, rows.sequences).clip(max=max(len(newest) - 1, 0))
     sampled = np.where(newest[at] == rows.sequences, at, -1)
-    own, unread = kind_of(window.model).of_stored(rows, sampled, sample)
+    own, unread = kind_of(window.model).of_stored(window.model, rows, sampled, sample)
     return _joined(columns, own), unread
 
 

@@ -36,8 +36,8 @@ def estimated(
     if window.model.answers_with is not None:
         return Estimate(
             EstimateState.NOT_ESTIMATED,
-            f"{window.model.answer.plural} come without a confidence: what they are worth is known "
-            "from labels alone",
+            f"{window.model.answer.plural} are not right or wrong as a whole: what they are worth "
+            "is known from labels alone",
             reference=str(window.champion.reference),
             n_labels=(window.estimate.n_labels if window.estimate else 0) + len(window.labelled),
             through=window.labelled_through,
@@ -106,8 +106,9 @@ def _correct_of_reference(
 ) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Return which reference rows (n,) have a label, and how right the champion is about each."""
     is_labelled = np.asarray([row.label != "" for row in window.reference], dtype=bool)
-    kind = KINDS[window.model.answer.kind]
-    return is_labelled, kind.scores_of_reference(window.model, reference, window.reference)
+    model, kind = window.model, KINDS[window.model.answer.kind]
+    scores = kind.scores_of_reference(model, window.champion, reference, window.reference)
+    return is_labelled, scores
 
 
 def _confidence_of(window: Window, confidence: Numbers) -> Numbers:

@@ -3,15 +3,20 @@
 from collections.abc import Mapping
 from typing import Final
 
-from app.domain.answers import CLASS, NUMBER
+from app.domain.answers import CLASS, NUMBER, SPANS
 from app.domain.models import MaintainedModel
 from workers.jobs.answering import Kind
 from workers.jobs.class_answers import ClassAnswers
 from workers.jobs.number_answers import NumberAnswers
+from workers.jobs.span_answers import SpanAnswers
 from workers.task_types import task_types
 from workers.training.task_type import answers_of
 
-KINDS: Final[Mapping[str, Kind]] = {CLASS: ClassAnswers(), NUMBER: NumberAnswers()}
+KINDS: Final[Mapping[str, Kind]] = {
+    CLASS: ClassAnswers(),
+    NUMBER: NumberAnswers(),
+    SPANS: SpanAnswers(),
+}
 
 
 def kind_of(model: MaintainedModel) -> Kind:

@@ -12,8 +12,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from app.domain import spans
 from app.domain.drift import DriftScore, Watch
-from app.domain.observations import FieldType
+from app.domain.observations import FieldType, Observation
 from app.services.windows import Window
 from workers.jobs.class_scores import SIGNAL
 from workers.jobs.context import current as this_worker
@@ -119,13 +120,14 @@ def _strangest(window: Window, reference: Columns, current: Columns) -> dict[str
     before, now = (_places(len(side)) for side in sides)
     strange, nearest = strangeness(sides[0][before], sides[1][now])
     first = np.argsort(-strange, kind="stable")[:N_EXEMPLARS]
-    are_classes = "prediction" in current["categorical"]
-    answered = "categorical" if are_classes else "numeric"
-    answers = current[answered]["prediction"][now].tolist()
-    usual = reference[answered]["prediction"].tolist()
     known = [window.reference[i] for i in before]
-    labels = [row.label for row in known]
     seen = [window.current[i] for i in now]
+    are_classes = "prediction" in current["categorical"]
+    answers = _answers(current, seen, now)
+    usual = reference["categorical"]["prediction"].tolist() if are_classes else []
+    labels = [row.label for row in known]
+    if "n_spans" in current["numeric"]:
+        labels = [_in_words(label) for label in labels]
     are_strange = np.flatnonzero(strange >= STRANGE).tolist()
     return {
         "exemplars": [
@@ -156,6 +158,19 @@ def _strangest(window: Window, reference: Columns, current: Columns) -> dict[str
             },
         },
     }
+
+
+def _answers(columns: Columns, rows: Sequence[Observation], places: NDArray[np.int64]) -> list[Any]:
+    """Return the answers of rows, given with their places: classes, numbers, or spans in words."""
+    for kind in ("categorical", "numeric"):
+        if "prediction" in columns[kind]:
+            return list(columns[kind]["prediction"][places].tolist())
+    return [_in_words(row.prediction) for row in rows]
+
+
+def _in_words(text: str | None) -> str:
+    said = spans.in_words(spans.read(text))
+    return said if len(said) <= EXCERPT else f"{said[:EXCERPT]}…"
 
 
 def _answer_shown(answer: Any) -> Any:

@@ -107,7 +107,7 @@ class NumberAnswers:
         """Return none."""
         return ()
 
-    def of_reference(self, version: Regressor, inputs: Inputs) -> Columns:
+    def of_reference(self, model: MaintainedModel, version: Regressor, inputs: Inputs) -> Columns:
         """Return prediction, a number, and embedding."""
         return {
             "numeric": {"prediction": np.asarray(version.values(inputs), dtype=np.float64)},
@@ -120,7 +120,11 @@ class NumberAnswers:
         return [Answered(vector, np.nan, NO_SCORES) for vector in features]
 
     def of_rows(
-        self, rows: Sequence[Observation], answered: Sequence[Answered], classes: Sequence[str]
+        self,
+        model: MaintainedModel,
+        rows: Sequence[Observation],
+        answered: Sequence[Answered],
+        classes: Sequence[str],
     ) -> Columns:
         """Return the same signals of logged answers."""
         features = np.stack([one.features for one in answered])
@@ -130,14 +134,18 @@ class NumberAnswers:
         }
 
     def of_stored(
-        self, rows: StoredRows, sampled: NDArray[np.int64], sample: Columns
+        self, model: MaintainedModel, rows: StoredRows, sampled: NDArray[np.int64], sample: Columns
     ) -> tuple[Columns, NDArray[np.bool_]]:
         """Return prediction; nothing is left to be looked at."""
         columns: Columns = {"numeric": {"prediction": _numbers(rows.predictions.tolist())}}
         return columns, np.zeros(len(rows), dtype=bool)
 
     def scores_of_reference(
-        self, model: MaintainedModel, reference: Columns, rows: Sequence[Example]
+        self,
+        model: MaintainedModel,
+        version: ModelVersion,
+        reference: Columns,
+        rows: Sequence[Example],
     ) -> NDArray[Any]:
         """Return the closeness of the champion's answers; NaN without a label."""
         scale = _scale_of(model) or np.nan

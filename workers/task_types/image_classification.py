@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from workers.task_types import task_types
+from workers.training.data import Rows
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import check_artifact, read_json
 from workers.training.layers import choose_trainable
@@ -37,7 +38,8 @@ from workers.training.pictures import (
 )
 from workers.training.recipes import recipe_schema
 from workers.training.row_file import RowFile
-from workers.training.task_type import Inputs
+from workers.training.targets import RowTargets
+from workers.training.task_type import Examples, Inputs
 from workers.training.versions import (
     LIBRARIES,
     LOADING,
@@ -113,6 +115,7 @@ class ImageLearner:
     """An image version opened for training."""
 
     can_reuse_lower = False
+    answers_tokens = False
 
     def __init__(self, directory: Path) -> None:
         card = read_card(directory, task_type=NAME, kind="image")
@@ -151,6 +154,15 @@ class ImageLearner:
         if draw is not None:
             pixels = augment(pixels, self._augmentation, draw)
         return {"pixel_values": self.preprocessing.normalise(pixels)}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the labels."""
+        return self.labels
+
+    def targets(self, examples: Examples, rows: Rows) -> RowTargets:
+        """Return the class of each row."""
+        return RowTargets(rows.indices(self.labels))
 
     def choose_trainable(self, recipe: Mapping[str, Any]) -> None:
         """Freeze all but the top layers; remember the augmentation."""

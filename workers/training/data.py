@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.answers import LARGEST
+from app.domain.errors import Fault
+from app.domain.spans import span_fault
 from app.services.stored_rows import READ_ROWS, StoredRows
 from workers.training.errors import DataError
 
@@ -70,7 +72,12 @@ class Data:
     validation: Rows | None
 
 
-def read_rows(path: Path, between: Callable[[int], None] = lambda done: None) -> Rows:
+def read_rows(
+    path: Path,
+    between: Callable[[int], None] = lambda done: None,
+    *,
+    are_labels_long: bool = False,
+) -> Rows:
     """Open a Parquet file of the columns `id`, `inputs` (JSON object) and `label`.
 
     The labels are read now; ids and inputs whenever they are gone through.
@@ -78,13 +85,14 @@ def read_rows(path: Path, between: Callable[[int], None] = lambda done: None) ->
     Args:
         path: of the file.
         between: called with the rows read after every few; may raise to stop.
+        are_labels_long: read them whenever they are gone through, too.
 
     Raises:
         DataError: it is no such file; says what would work. So does going through inputs that
             are no JSON objects.
     """
     known: dict[Any, Any] = {}  # each label once, however many rows have it
-    labels: list[Any] = []
+    held: list[Any] = []
     marks = array("q")  # eight bytes of an id tell it from others
     try:
         ids = StoredRows(path, ["id"], lambda row, _: str(row["id"]), between)
@@ -93,7 +101,8 @@ def read_rows(path: Path, between: Callable[[int], None] = lambda done: None) ->
                 file.schema_arrow.field(name)  # raises where it is absent
             for batch in file.iter_batches(READ_ROWS, columns=["id", "label"], use_threads=False):
                 found = batch.to_pydict()
-                labels.extend(known.setdefault(label, label) for label in found["label"])
+                if not are_labels_long:
+                    held.extend(known.setdefault(label, label) for label in found["label"])
                 marks.extend(map(hash, found["id"]))
     except pa.ArrowMemoryError:  # no fault of the file's
         raise
@@ -102,7 +111,9 @@ def read_rows(path: Path, between: Callable[[int], None] = lambda done: None) ->
             f"{path.name} is no Parquet file with the columns {', '.join(COLUMNS)}: {error}"
         ) from error
     inputs = StoredRows(path, ["id", "inputs"], _read_inputs, between)
-    return Rows(ids, inputs, labels, len(labels) - len(np.unique(marks)))
+    stored = StoredRows(path, ["label"], lambda row, _: str(row["label"]), between)
+    labels = stored if are_labels_long else held
+    return Rows(ids, inputs, labels, len(marks) - len(np.unique(marks)))
 
 
 def _read_inputs(row: Mapping[str, Any], index: int) -> Mapping[str, Any]:
@@ -155,6 +166,42 @@ def check_numbers(rows: Rows, *, role: str, n_different_needed: int) -> None:
         )
 
 
+def check_spans(rows: Rows, labels: Sequence[str], *, role: str, n_different_needed: int) -> None:
+    """Refuse rows whose labels cannot teach, or be compared with, spans.
+
+    Raises:
+        DataError: no rows, labels that are no spans of their texts, or fewer different lists of
+            them than needed.
+    """
+    if not len(rows):
+        raise DataError(f"the {role} set is empty; add labelled rows")
+    different: set[int] = set()
+    for place, (inputs, label) in enumerate(zip(rows.inputs, rows.labels, strict=True)):
+        found = _fault_of_spans(inputs, label, labels)
+        if found is not None:
+            raise DataError(
+                f"{role} row {place} ({rows.ids[place]}) has no spans of its text for a label: "
+                f"{found.pointer} {found.detail}"
+            )
+        if len(different) < n_different_needed:
+            different.add(hash(label))
+    if len(different) < n_different_needed:
+        raise DataError(
+            f"all {len(rows)} {role} rows have the same spans; spans can be learned from at least "
+            f"{n_different_needed} different lists of them"
+        )
+
+
+def _fault_of_spans(inputs: Mapping[str, Any], label: str, labels: Sequence[str]) -> Fault | None:
+    """Return what is wrong with a kept label; the longest text that is there bounds it."""
+    try:
+        value = json.loads(label)
+    except ValueError:
+        return Fault("", "is no JSON")
+    lengths = [len(text) for text in inputs.values() if isinstance(text, str)]
+    return span_fault(value, labels, max(lengths, default=0))
+
+
 def batch_plan(
     *, seed: int, epoch: int, lengths: NDArray[np.int64], budget: int
 ) -> list[NDArray[np.int64]]:
@@ -200,8 +247,12 @@ def ordered_batches(lengths: NDArray[np.int64], budget: int) -> list[NDArray[np.
     return _filled(np.argsort(lengths, kind="stable"), lengths, budget)
 
 
-def class_weights(truth: NDArray[np.int64], n_classes: int, *, power: float) -> NDArray[np.float32]:
-    """Return weights, shape (k,), of mean 1 over the rows: (1 / share)^power; 0 is no weighting."""
-    counts = np.bincount(truth, minlength=n_classes).astype(np.float64)
+def class_weights(counts: NDArray[np.int64], *, power: float) -> NDArray[np.float32]:
+    """Return weights, shape (k,), of mean 1 over all: (1 / share)^power; 0 is no weighting.
+
+    Args:
+        counts: how often each class is there, shape (k,).
+        power: what the shares are raised to.
+    """
     weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), dtype=np.float32)

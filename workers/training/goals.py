@@ -112,7 +112,8 @@ class ToClasses:
 
     def weights(self, truth: Truth) -> NDArray[np.floating[Any]]:
         """Return weights by class."""
-        return class_weights(truth, len(self.labels), power=self.power)[truth]
+        counts = np.bincount(truth, minlength=len(self.labels))
+        return class_weights(counts, power=self.power)[truth]
 
     def losses(self, trees: Trees, table: Matrix, truth: Truth) -> NDArray[np.float64]:
         """Return -log of the true class's probability."""

@@ -32,6 +32,7 @@ from workers.training.optimiser import (
     seed_step,
 )
 from workers.training.progress import Preempted, Progress, Stop
+from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, Targets, sampled
 from workers.training.task_type import Examples, Learner
 from workers.training.work import Utilisation, operations_of, peak_of
 
@@ -79,18 +80,17 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Rows made ready: encoded once, their class indices, and what frozen layers say of them."""
+    """Rows made ready: encoded once, what to answer, and what frozen layers say of them."""
 
     examples: Examples
-    truth: NDArray[np.int64]
+    targets: Targets
     states: RowStates
 
     @classmethod
     def of(cls, learner: Learner, rows: Rows) -> "Prepared":
         """Encode rows."""
         examples = learner.encode(rows.inputs)
-        truth = rows.indices(learner.labels)
-        return cls(examples, truth, RowStates(examples.lengths))
+        return cls(examples, learner.targets(examples, rows), RowStates(examples.lengths))
 
 
 class Loop:
@@ -120,9 +120,9 @@ class Loop:
             validation: rows to choose the best epoch by.
             progress: where it is told.
             stop: asked between steps.
-            known: labels that the start's head has learned.
+            known: outputs that the start's head has learned.
         """
-        self._is_new = ladder.new_classes(learner.labels, known) if known else None
+        self._is_new = ladder.new_classes(learner.outputs, known) if known else None
         self.job, self.recipe, self.learner, self.device = job, recipe, learner, device
         self.train_rows, self.validation = train, validation
         self.progress, self.stop = progress, stop
@@ -135,13 +135,13 @@ class Loop:
         prepare_attention(learner.model, device)
         learner.model.to(device.name)
         self.lower = lower_layers(learner, recipe, train.examples)
-        self.optimiser = adamw(learner.model, learner.labels, recipe)
-        weights = class_weights(
-            train.truth, len(learner.labels), power=float(recipe["class_weight_power"])
-        )
+        self.optimiser = adamw(learner.model, learner.outputs, recipe)
+        counts = train.targets.counts(len(learner.outputs))
+        weights = class_weights(counts, power=float(recipe["class_weight_power"]))
         self.class_weights = weights
         self.fewest_rows = fewest_rows(learner.model)
         self.criterion = nn.CrossEntropyLoss(
+            ignore_index=IGNORED,
             weight=torch.from_numpy(weights).to(device.name),
             label_smoothing=float(recipe["label_smoothing"]),
         )
@@ -228,6 +228,8 @@ class Loop:
     def final_scores(self) -> probe.Features:
         """Return the probabilities of the trained version on the validation rows, shape (n, k).
 
+        Of tokens: on all of theirs.
+
         Raises:
             Preempted: SIGTERM came; a whole checkpoint of the end is on the disk.
         """
@@ -257,8 +259,10 @@ class Loop:
         """Set the head as the recipe says, and judge it as epoch 0."""
         wanted = str(self.recipe["head"])
         self.position.rungs = []  # an attempt that was stopped here climbs anew
-        if wanted in {"auto", "keep"} and self._is_new is not None and self._is_new.any():
-            self._climb_to_centroids(self._is_new)
+        targets, is_new = self.train_rows.targets, self._is_new
+        adds_classes = isinstance(targets, RowTargets) and wanted in {"auto", "keep"}
+        if adds_classes and is_new is not None and is_new.any():
+            self._climb_to_centroids(is_new, targets.flat(np.arange(len(targets))))
         is_pretrained = self.learner.is_pretrained
         probes = wanted == "probe" or (wanted == "auto" and is_pretrained)
         is_over = self.position.is_enough or (self.position.rungs and self._is_budget_spent())
@@ -278,23 +282,22 @@ class Loop:
     def _trains(self) -> bool:
         return int(self.recipe["epochs"]) > 0 and "top" in self.recipe["rungs"]
 
-    @property
-    def _newest(self) -> NDArray[np.int64]:
-        """Rows that no version has learned from before; of new classes wherever they stand."""
-        n = len(self.train_rows.truth)
+    def _newest(self, truth: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return rows that no version has learned from before; of new classes wherever they are."""
+        n = len(truth)
         count = n if self.job.n_newest is None else min(n, self.job.n_newest)
         is_newest = np.arange(n) >= n - count
         if self._is_new is not None:
-            is_newest |= self._is_new[self.train_rows.truth]
+            is_newest |= self._is_new[truth]
         return np.flatnonzero(is_newest)
 
-    def _climb_to_centroids(self, is_new: NDArray[np.bool_]) -> None:
+    def _climb_to_centroids(self, is_new: NDArray[np.bool_], truth: NDArray[np.int64]) -> None:
         """Give the new classes rows of the head; all other classes stay as they are."""
-        truth, rows = self.train_rows.truth, self._newest
-        head = find_head(self.learner.model, len(self.learner.labels))
+        rows = self._newest(truth)
+        head = find_head(self.learner.model, len(self.learner.outputs))
         if head.bias is None or not is_new[truth].any():
             return
-        rows = rows[probe.sample(truth[rows], seed=self.job.seed)]
+        rows = rows[sampled(truth[rows], seed=self.job.seed)]
         weight, bias, is_right = ladder.centroid_rows(
             self._features(rows, 0),
             truth[rows],
@@ -313,36 +316,60 @@ class Loop:
         self.position.is_enough = found.is_enough
 
     def _probe_head(self) -> None:
-        learner = self.learner
+        """Fit the head to what the layers below say of rows, or of their tokens.
+
+        Of tokens it is a start only: how right a row's answer is, its tokens left out one by one
+        cannot tell.
+        """
+        learner, targets = self.learner, self.train_rows.targets
         rows, features = self._look_at_rows()
+        truth = targets.flat(rows)
+        first = rows[:N_CHECKED]
+        checked = features[: len(targets.flat(first))]
+        known = truth != IGNORED
+        if not known.all():
+            features, truth = features[known], truth[known]
         fitted = probe.fit(
             features,
-            self.train_rows.truth[rows],
-            len(learner.labels),
+            truth,
+            len(learner.outputs),
             seed=self.job.seed,
             between=self.stop.check,
         )
         probe.put_into(learner.model, fitted)
-        self._check_head(fitted, rows[:N_CHECKED], features[:N_CHECKED])
-        self._reached("probe", fitted.is_right[np.isin(rows, self._newest)])
+        self._check_head(fitted, first, checked)
+        is_right = np.empty(0)
+        if isinstance(targets, RowTargets):
+            is_right = fitted.is_right[np.isin(rows, self._newest(targets.truth))]
+        self._reached("probe", is_right)
 
     def _look_at_rows(self) -> tuple[NDArray[np.int64], probe.Features]:
         """Return the rows to fit a probe to and their features, shapes (m,) and (m, d).
 
-        Frozen layers are done with all rows after.
+        Of tokens the features of all that these rows have. Frozen layers are done with all rows
+        after.
         """
-        truth = self.train_rows.truth
-        chosen = probe.sample(truth, seed=self.job.seed)
+        targets = self.train_rows.targets
+        chosen = targets.sample(seed=self.job.seed)
         features = self._features(chosen, 0)
         if self.lower is not None:
-            others = np.setdiff1d(np.arange(len(truth)), chosen)
-            for first in range(0, len(others), probe.N_FIT_ROWS):
-                self._features(others[first : first + probe.N_FIT_ROWS], len(chosen) + first)
+            others = np.setdiff1d(np.arange(len(targets)), chosen)
+            n_done = len(chosen)
+            for rows in self._at_a_time(others):
+                self._features(rows, n_done)
+                n_done += len(rows)
         return chosen, features
+
+    def _at_a_time(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return rows in parts whose features fit the memory."""
+        lengths = self.train_rows.examples.lengths[rows]
+        each = lengths if self.learner.answers_tokens else np.ones_like(lengths)
+        part = np.cumsum(each) // (N_FIT_ROWS + 1)
+        return np.split(rows, np.flatnonzero(np.diff(part)) + 1) if len(rows) else []
 
     def _features(self, rows: NDArray[np.int64], n_before: int) -> probe.Features:
         """Return the features of training rows, shape (m, d), when so many have been looked at."""
-        n_rows = len(self.train_rows.truth)
+        n_rows = len(self.train_rows.targets)
 
         def between(done: int) -> None:
             self.stop.check()
@@ -421,7 +448,9 @@ class Loop:
             self.position.is_judged = True
             return
         scores = self._validation_scores()
-        truth = self.validation.truth
+        targets = self.validation.targets
+        truth = targets.flat(np.arange(len(targets)))
+        truth, scores = truth[truth != IGNORED], scores[truth != IGNORED]
         figures = {"accuracy": accuracy(truth, scores), "log_loss": log_loss(truth, scores)}
         self.position.history.append({"epoch": self.position.epoch, **figures})
         value = [figures["accuracy"], -figures["log_loss"]]
@@ -434,7 +463,7 @@ class Loop:
     def _validation_scores(self) -> probe.Features:
         """Return the present version's probabilities on the validation rows, shape (n, k)."""
         if self.validation is None:
-            return np.zeros((0, len(self.learner.labels)), dtype=np.float32)
+            return np.zeros((0, len(self.learner.outputs)), dtype=np.float32)
 
         def between(_: int) -> None:
             self.stop.check()
@@ -532,22 +561,30 @@ class Loop:
         one part at a time; otherwise the number of parts changes nothing but the rounding.
         """
         draw = seed_step(self.job.seed, self.position.step)
-        weights = [float(self.class_weights[self.train_rows.truth[part]].sum()) for part in parts]
+        weights = list(map(self._weight_of, parts))
         total = 0.0
         for part, weight in zip(parts, weights, strict=True):
+            if not weight:  # rows without a token that an answer is about
+                continue
             loss = self._loss_of(part, draw=draw) * (weight / sum(weights))
             loss.backward()
             total += float(loss.detach())
         return total
 
+    def _weight_of(self, rows: NDArray[np.int64]) -> float:
+        """Return how much rows count among those of their batch."""
+        truth = self.train_rows.targets.flat(rows)
+        return float(self.class_weights[truth[truth != IGNORED]].sum())
+
     def _loss_of(self, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None) -> Any:
         batch = self.learner.collate(self.train_rows.examples, rows, draw=draw)
-        truth = torch.from_numpy(self.train_rows.truth[rows]).to(self.device.name)
+        truth = torch.from_numpy(self.train_rows.targets.batch(rows)).to(self.device.name)
         with self.device.autocast():
             output = probe.forward(
                 self.learner.model, batch, rows, self.lower, self.train_rows.states
             )
-        return self.criterion(output.logits.float(), truth)
+        logits = output.logits.float()  # (batch, k), or (batch, seq, k) of tokens
+        return self.criterion(logits.reshape(-1, logits.shape[-1]), truth.reshape(-1))
 
     def _watch(self, loss: float) -> None:
         """Stop a run whose loss is no number, or far above what guessing would give."""
@@ -556,7 +593,7 @@ class Loop:
         before = self.position.smooth_loss
         smooth = loss if before is None else LOSS_MEMORY * before + (1 - LOSS_MEMORY) * loss
         self.position.smooth_loss = smooth
-        guessing = math.log(len(self.learner.labels))
+        guessing = math.log(len(self.learner.outputs))
         if self.position.step >= PATIENT_STEPS and smooth > DIVERGED_FACTOR * guessing:
             raise self._diverged(f"the loss is {smooth:.2f}; guessing gives {guessing:.2f}")
 

@@ -34,10 +34,6 @@ N_SEARCH_ROWS = 4000
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-4
 """Largest gradient at which a minimum counts as found: a tenth of that changes no answer."""
-N_FIT_ROWS = 50_000
-"""Rows that a probe is fitted to, of more; what bounds its memory."""
-N_FIT_ROWS_EACH = 20
-"""Of each class at least, where it has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +71,8 @@ def infer(
 ) -> tuple[Features, Features]:
     """Return (features (n, d), logits (n, k)) in evaluation mode, in the order of the rows.
 
+    Of a version that answers for tokens: of all n tokens of the rows, one row after another.
+
     Args:
         learner: the version.
         examples: what its `encode` returned.
@@ -91,27 +89,38 @@ def infer(
     """
     model = learner.model
     seen: list[Any] = []
-    head = find_head(model, len(learner.labels))
+    head = find_head(model, len(learner.outputs))
     hook = head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     was_training = model.training
     model.eval()
     chosen = np.arange(len(examples.lengths)) if rows is None else rows
-    n = len(chosen)
+    lengths = examples.lengths[chosen]
+    ends = np.cumsum(lengths if learner.answers_tokens else np.ones_like(lengths))
+    n = int(ends[-1]) if len(ends) else 0
     features = np.zeros((n, head.in_features), dtype=np.float32)
     logits = np.zeros((n, head.out_features), dtype=np.float32)
     done = 0
+
+    def keep(table: Features, places: NDArray[np.int64], found: Any) -> None:
+        values = found.float().cpu().numpy()
+        if not learner.answers_tokens:
+            table[places] = values
+            return
+        for position, place in enumerate(places.tolist()):  # (batch, seq, d)
+            own = values[position, : lengths[place]]
+            table[ends[place] - len(own) : ends[place]] = own
 
     def answer(places: NDArray[np.int64]) -> None:
         seen.clear()
         batch = chosen[places]
         with autocast():
             output = forward(model, learner.collate(examples, batch), batch, lower, states)
-        features[places] = seen[-1].float().cpu().numpy()
-        logits[places] = output.logits.float().cpu().numpy()
+        keep(features, places, seen[-1])
+        keep(logits, places, output.logits)
 
     try:
         with torch.inference_mode():
-            for places in fitting_batches(examples.lengths[chosen], budget, answer, on_shortage):
+            for places in fitting_batches(lengths, budget, answer, on_shortage):
                 done += len(places)
                 between(done)
     finally:
@@ -205,19 +214,6 @@ def _minimise(
 
     optimiser.step(closure)
     return table.detach()
-
-
-def sample(truth: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """Return the rows that a probe is fitted to, in order: all, or at random of very many."""
-    n = len(truth)
-    if n <= N_FIT_ROWS:
-        return np.arange(n)
-    order = np.random.default_rng(seed).permutation(n)
-    is_chosen = np.zeros(n, dtype=bool)
-    is_chosen[order[:N_FIT_ROWS]] = True
-    for number in np.unique(truth).tolist():
-        is_chosen[order[truth[order] == number][:N_FIT_ROWS_EACH]] = True
-    return np.flatnonzero(is_chosen)
 
 
 def _folds(truth: NDArray[np.int64], draw: np.random.Generator) -> NDArray[np.int64]:

@@ -127,6 +127,21 @@ COMMON: dict[str, dict[str, Any]] = {
 }
 
 
+OF_TOKENS: Mapping[str, Mapping[str, Any]] = {
+    **COMMON,
+    "rungs": {
+        **COMMON["rungs"],
+        "items": {"enum": ["probe", "top"]},
+        "default": ["probe", "top"],
+        "description": (
+            "Which rungs may be climbed: a head fitted to the tokens of all rows, training of the "
+            "layers below it. The first is where the second starts; alone it must be asked for."
+        ),
+    },
+}
+"""The knobs of a version that answers for tokens."""
+
+
 def recipe_schema(
     defaults: Mapping[str, Any],
     knobs: Mapping[str, Mapping[str, Any]],

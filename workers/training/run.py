@@ -3,17 +3,24 @@
 import math
 import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from app.domain.answers import CLASS, NUMBER
+from app.domain.answers import CLASS, NUMBER, SPANS
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
-from workers.training.data import Data, Rows, check_labels, check_numbers, read_rows
+from workers.training.data import (
+    Data,
+    Rows,
+    check_labels,
+    check_numbers,
+    check_spans,
+    read_rows,
+)
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
@@ -27,7 +34,6 @@ from workers.training.files import (
 )
 from workers.training.job import RESULT, Job
 from workers.training.loop import Loop, Prepared
-from workers.training.metrics import summarise
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
 from workers.training.task_type import BringsLearner, Learner, TaskType, answers_of
@@ -50,20 +56,18 @@ def read_data(job: Job, progress: Progress, stop: Stop, answers: str = CLASS) ->
         Preempted: SIGTERM came; nothing is lost yet.
         DataError: they cannot teach these labels.
     """
-    is_number = answers == NUMBER
-    if not is_number and (
-        len(set(job.labels)) < N_DIFFERENT_NEEDED or len(set(job.labels)) != len(job.labels)
-    ):
-        raise DataError(f"{len(job.labels)} labels given; a classifier needs two different ones")
+    _check_label_set(job.labels, answers)
 
     def between(done: int) -> None:
         stop.check()
         progress.say("prepare", step=done, memory_bytes=device.memory_bytes())
 
     def read(path: Path, role: str, n_needed: int) -> Rows:
-        rows = read_rows(path, between)
-        if is_number:
+        rows = read_rows(path, between, are_labels_long=answers == SPANS)
+        if answers == NUMBER:
             check_numbers(rows, role=role, n_different_needed=n_needed)
+        elif answers == SPANS:
+            check_spans(rows, job.labels, role=role, n_different_needed=n_needed)
         else:
             check_labels(rows, job.labels, role=role, n_classes_needed=n_needed)
         return rows
@@ -71,6 +75,18 @@ def read_data(job: Job, progress: Progress, stop: Stop, answers: str = CLASS) ->
     train = read(job.train, "training", N_DIFFERENT_NEEDED)
     validation = None if job.validation is None else read(job.validation, "validation", 1)
     return Data(train, validation)
+
+
+def _check_label_set(labels: Sequence[str], answers: str) -> None:
+    """Refuse a label set that a kind of answer cannot have.
+
+    Raises:
+        DataError: too few labels, or one twice.
+    """
+    n_needed = {NUMBER: 0, SPANS: 1}.get(answers, N_DIFFERENT_NEEDED)
+    if len(set(labels)) < n_needed or len(set(labels)) != len(labels):
+        needed = "a span needs one" if answers == SPANS else "a classifier needs two different ones"
+        raise DataError(f"{len(labels)} labels given; {needed}")
 
 
 def _device_of(job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None) -> Device:
@@ -125,7 +141,7 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
 
 
 def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
-    """Return the version to train from, opened, and the labels that its head has learned.
+    """Return the version to train from, opened, and the outputs that its head has learned.
 
     A champion of fewer labels is widened to the job's.
 
@@ -136,8 +152,9 @@ def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...
     if not job.start_is_base:
         check_artifact(directory)
     learner = task_type.open(directory)
-    known = () if job.start_is_base else tuple(learner.labels)
-    if known and known != job.labels and set(known) <= set(job.labels):
+    known = () if job.start_is_base else tuple(learner.outputs)
+    labels = tuple(learner.labels)
+    if known and labels != job.labels and set(labels) <= set(job.labels):
         learner.widen(job.labels)
     check_start(learner.labels, job)
     return learner, known
@@ -147,13 +164,15 @@ def _figures(loop: Loop) -> dict[str, Any]:
     position = loop.position
     metrics: dict[str, Any] = {}
     if loop.validation is not None:
-        metrics = summarise(loop.validation.truth, loop.final_scores(), loop.job.labels)
+        outputs = loop.learner.outputs
+        metrics = loop.validation.targets.summarise(loop.final_scores(), outputs)
     return {
         "metrics": metrics,
         "history": position.history,
         "rungs": position.rungs,
-        "n_train": len(loop.train_rows.truth),
-        "n_validation": 0 if loop.validation is None else len(loop.validation.truth),
+        **loop.train_rows.targets.figures,
+        "n_train": len(loop.train_rows.targets),
+        "n_validation": 0 if loop.validation is None else len(loop.validation.targets),
         "epochs": position.epoch,
         "best_epoch": position.best_epoch if loop.validation is not None else position.epoch,
         "cpu_seconds": loop.cpu_seconds(),

@@ -4,6 +4,7 @@ This module imports no training stack: the control side of a job reads it too.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.answers import CLASS
+from app.domain.spans import Reading
+from workers.training.data import Rows
+from workers.training.targets import Targets
 
 Inputs = Sequence[Mapping[str, Any]]
 
@@ -33,17 +37,25 @@ class Learner(Protocol):
 
     Attributes:
         model: a transformers classification model; calling it with a collated batch gives an
-            object with `logits`, shape (batch, k).
-        labels: class names in the order of the logits.
+            object with `logits`, shape (batch, k), or (batch, seq, k) of tokens.
+        labels: that its answers may have, in the model's order.
+        outputs: names in the order of the logits: the labels, or the tags of tokens.
         is_pretrained: whether the weights below the head have learned anything yet.
         can_reuse_lower: whether `collate` gives a row the same values in every epoch, so that
             what frozen layers say of it may be computed once.
+        answers_tokens: whether there are logits for each token, not for each row.
     """
 
     model: Any
     labels: tuple[str, ...]
     is_pretrained: bool
     can_reuse_lower: bool
+    answers_tokens: bool
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of the logits."""
+        ...
 
     def encode(self, inputs: Inputs) -> Examples:
         """Prepare inputs once.
@@ -51,6 +63,10 @@ class Learner(Protocol):
         Raises:
             DataError: an input cannot be read; says which and what would work.
         """
+        ...
+
+    def targets(self, examples: Any, rows: Rows) -> Targets:
+        """Return what encoded rows are to be answered with."""
         ...
 
     def collate(
@@ -104,6 +120,45 @@ class Regressor(Protocol):
 
     def values(self, inputs: Inputs) -> NDArray[np.float64]:
         """Return its answers in the unit of the labels, shape (n,)."""
+        ...
+
+    def features(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return what stands for an input among others, shape (n, d)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What a version says of one text.
+
+    Attributes:
+        spans: in characters of the text, sorted by their start.
+        confidence: mean over the tokens of the probability of each one's likeliest tag; 1 of a
+            text without any.
+        features: mean over the tokens of what the last linear layer sees, shape (d,).
+        n_tokens: of them, where the truth was given; so are the next two.
+        n_right: tokens whose likeliest tag is the true one.
+        loss: sum over the tokens of the negative log of the true tag's probability, in nats.
+    """
+
+    spans: Reading
+    confidence: float
+    features: NDArray[np.float32]
+    n_tokens: int = 0
+    n_right: int = 0
+    loss: float = 0.0
+
+
+class Tagger(Protocol):
+    """A version loaded for inference that answers with spans of texts."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that its spans may have."""
+        ...
+
+    def tagged(self, inputs: Inputs, true: Sequence[Reading] | None = None) -> list[Tagged]:
+        """Return what it says of each text, held against the true spans where they are given."""
         ...
 
     def features(self, inputs: Inputs) -> NDArray[np.float32]:

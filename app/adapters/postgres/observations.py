@@ -6,7 +6,21 @@ from typing import Any, Final
 from uuid import UUID
 
 import pyarrow as pa
-from sqlalchemy import Date, Subquery, and_, cast, func, insert, select, text, true
+from sqlalchemy import (
+    ARRAY,
+    Date,
+    Subquery,
+    Text,
+    and_,
+    cast,
+    column,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.orm import Session
 
 from app.adapters.postgres import copying, segments, violations, writing
@@ -54,6 +68,7 @@ FROM known k LEFT JOIN changed c ON c.id = k.id
 """
 
 _LABELLED_AT_A_TIME: Final = 4096
+_TEXTS_AT_A_TIME: Final = 4096
 MOST_LABELLED: Final = 100_000
 """Labelled rows that a check reads: the newest labels, whatever came before."""
 
@@ -202,6 +217,24 @@ class PostgresObservations:
             found = cursor.execute(_ADD_LABELS, parameters).fetchall()
             writing.count(cursor, model_id, n_labels=sum(row[2] for row in found))
         return {row[0] for row in found}, sum(row[1] for row in found)
+
+    def texts(self, model_id: UUID, ids: Sequence[str], *, field: str) -> Mapping[str, str]:
+        """Return a text field of observations by their ids; only those that are still there."""
+        found: dict[str, str] = {}
+        for first in range(0, len(ids), _TEXTS_AT_A_TIME):
+            some = literal(ids[first : first + _TEXTS_AT_A_TIME], ARRAY(Text))
+            wanted = func.unnest(some).table_valued(column("id", Text)).render_derived()
+            one = select(*_THIN).where(
+                ObservationRow.model_id == model_id, ObservationRow.id == wanted.c.id
+            )
+            known = one.limit(1).lateral()  # one descent of the key an id, as for labels
+            rows = self._session.execute(
+                select(known).select_from(wanted.join(known, true()))
+            ).all()
+            for row, body in zip(rows, self._bodies(rows), strict=True):
+                if body is not None and isinstance(body[0].get(field), str):
+                    found[row.id] = body[0][field]
+        return found
 
     def get(self, model_id: UUID, observation_id: str) -> Json:
         row = self._session.execute(

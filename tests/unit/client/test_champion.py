@@ -19,6 +19,7 @@ from transformers import (
     AutoImageProcessor,
     BertConfig,
     BertForSequenceClassification,
+    BertForTokenClassification,
     PreTrainedTokenizerFast,
     ResNetConfig,
     ResNetForImageClassification,
@@ -43,7 +44,9 @@ def _card(directory, task_type, field):
     )
 
 
-def _text_version(directory: Path, seed: int) -> Path:
+def _text_version(
+    directory: Path, seed: int, kind=BertForSequenceClassification, names=NAMES
+) -> Path:
     torch.manual_seed(seed)
     words = ["[PAD]", "[UNK]", "free", "money", "now", "hello", "see", "you", "at", "noon"]
     inner = Tokenizer(WordLevel({word: k for k, word in enumerate(words)}, unk_token="[UNK]"))
@@ -60,9 +63,9 @@ def _text_version(directory: Path, seed: int) -> Path:
         intermediate_size=16,
         max_position_embeddings=64,
         initializer_range=0.5,
-        **NAMES,
+        **names,
     )
-    BertForSequenceClassification(config).save_pretrained(directory)
+    kind(config).save_pretrained(directory)
     _card(directory, "text-classification", "text")
     return directory
 
@@ -288,6 +291,31 @@ def test_answers_are_logged_with_the_version_that_gave_them(
         for id_, text, one in zip(["a", "b"], ["hello", "money"], found, strict=True)
     ]
     assert [one.id for one in found] == ["a", "b"]
+
+
+def test_spans_are_answered_and_logged_as_the_service_takes_them(
+    service, publisher, open_champion, tmp_path
+):
+    tags = dict(enumerate(["O", "B-offer", "I-offer"]))
+    names = {"id2label": tags, "label2id": {tag: place for place, tag in tags.items()}}
+    version = _text_version(tmp_path, 3, BertForTokenClassification, names)
+    (version / "upkeep.json").unlink()  # as plain transformers writes it
+    publisher.crown(1, version)
+    service.answers("POST", OBSERVATIONS, TAKEN)
+    champion = open_champion()
+    assert champion.labels == ("offer",)
+    found = champion.answer(TEXTS)
+    assert champion.predict([]) == []
+    assert found[2].spans == ()
+    spans = [(text, span) for text, one in zip(TEXTS, found, strict=True) for span in one.spans]
+    assert {span.label for _, span in spans} == {"offer"}
+    assert all(text[span.start : span.end].strip() for text, span in spans)
+    rows = service.requests("POST", OBSERVATIONS)[0].json["observations"]
+    assert "scores" not in rows[0]
+    assert [row["prediction"] for row in rows] == [
+        [{"start": span.start, "end": span.end, "label": span.label} for span in one.spans]
+        for one in found
+    ]
 
 
 def test_pictures_are_logged_as_png(service, publisher, open_champion, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.answers import LARGEST, Classes, Number, answer_of, scale_of, strata_of
+from app.domain.errors import Fault
 from app.domain.holdout import held_out
 
 CLASSES = Classes(("a", "b"))
@@ -31,7 +32,7 @@ FINITE = st.floats(-LARGEST, LARGEST)
     ],
 )
 def test_a_label_that_is_no_number_within_bounds_is_a_fault(value, said):
-    assert RENT.fault(value, is_label=True) == said
+    assert RENT.fault(value, is_label=True) == Fault("", said)
 
 
 def test_a_prediction_beyond_the_bounds_is_an_error_and_no_fault():
@@ -67,7 +68,8 @@ def test_an_error_as_large_as_the_scale_is_entirely_wrong():
 
 def test_a_class_is_right_or_wrong():
     assert CLASSES.scores(["a", "b"], ["a", "a"]).tolist() == [1.0, 0.0]
-    assert CLASSES.fault("c", is_label=True) == "must be one of the model's labels: a, b"
+    found = CLASSES.fault("c", is_label=True)
+    assert found == Fault("", "must be one of the model's labels: a, b")
     assert CLASSES.document() is None
 
 

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from app.domain.evaluation import pair_losses, student_quantile, student_tail
+from app.domain.evaluation import (
+    count_pairs,
+    gain_interval,
+    pair_losses,
+    pair_scores,
+    student_quantile,
+    student_tail,
+)
 
 
 def paired(ours, theirs, truth, *, is_squared=True):
@@ -49,3 +56,33 @@ def test_one_row_proves_nothing():
     found = paired([1], [5], [1])
     assert found.interval(0.9) == (-math.inf, math.inf)
     assert found.p_value == 1.0
+
+
+def scored(ours, theirs, nothing=0.0):
+    ours, theirs = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    return pair_scores(ours, theirs, np.full(len(ours), nothing), score="f1_samples")
+
+
+def test_scores_of_0_and_1_have_the_interval_of_accuracies():
+    draw = np.random.default_rng(0)
+    ours, theirs = draw.random(60) < 0.9, draw.random(60) < 0.7
+    found = scored(ours, theirs)
+    assert found.interval(0.9) == pytest.approx(
+        gain_interval(count_pairs(ours, theirs), confidence=0.9)
+    )
+    assert found.gain == pytest.approx(ours.mean() - theirs.mean())
+    assert found.p_value < 0.05
+
+
+def test_two_versions_that_agree_on_few_rows_are_not_shown_to_be_alike():
+    low, high = scored([1.0] * 5, [1.0] * 5).interval(0.9)
+    assert low == -high < -0.1
+    assert scored([1.0] * 5, [1.0] * 5).p_value == 1.0
+    assert scored([1.0], [0.0]).p_value == 1.0
+
+
+def test_who_does_no_better_than_saying_nothing_is_idle_unless_nothing_is_all_there_is_to_say():
+    assert scored([0.8, 0.8], [0.1, 0.1], nothing=0.8).is_idle(0.01)
+    assert not scored([0.9, 0.9], [0.1, 0.1], nothing=0.8).is_idle(0.01)
+    assert not scored([1.0, 1.0], [1.0, 1.0], nothing=1.0).is_idle(0.01)
+    assert scored([1.0, 0.0], [1.0, 1.0], nothing=1.0).is_idle(0.01)

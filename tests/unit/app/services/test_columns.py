@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.answers import Number
+from app.domain.answers import Number, Spans
 from app.domain.errors import Invalid
 from app.domain.observations import ContractField, FieldType, InputContract, Intake, Rejected
 from app.services.arrow_columns import sort_table
@@ -214,3 +214,31 @@ def test_numbers_are_judged_alike_in_columns_in_a_table_and_one_by_one(pairs, is
         }
     )
     alike(sort_table(table, held_to, now=NOW), one_by_one(rows_of_table(table), held_to))
+
+
+ENDS = st.integers(-1, 9)
+PLACES = st.lists(st.tuples(ENDS, ENDS, st.sampled_from(["price", "name"])), max_size=2)
+
+
+@given(st.lists(st.tuples(st.none() | PLACES, st.text("ab", max_size=8)), min_size=1, max_size=6))
+def test_spans_are_judged_alike_in_columns_in_a_table_and_one_by_one(pairs):
+    fields = [ContractField("text", FieldType.TEXT)]
+    spans = Spans(("price",))
+    held_to = Intake(UUID(int=1), ("price",), InputContract(fields), 3, answers_with=spans)
+    said = [
+        places and [{"start": a, "end": b, "label": label} for a, b, label in places]
+        for places, _ in pairs
+    ]
+    rows = [
+        {"id": f"r{place}", "inputs": {"text": text}, "prediction": one, "shadow": {"2": one or []}}
+        for place, (one, (_, text)) in enumerate(zip(said, pairs, strict=True))
+    ]
+    alike(sort_rows(rows, held_to, now=NOW), one_by_one(rows, held_to))
+    kind = pa.list_(pa.struct({"start": pa.int64(), "end": pa.int64(), "label": pa.string()}))
+    ids, texts = [row["id"] for row in rows], [text for _, text in pairs]
+    table = pa.table({"id": ids, "text": texts, "label": pa.array(said, kind)})
+    sent = rows_of_table(table)
+    alike(
+        sort_table(table, held_to, now=NOW) or sort_rows(sent, held_to, now=NOW),
+        one_by_one(sent, held_to),
+    )

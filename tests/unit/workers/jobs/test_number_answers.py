@@ -97,19 +97,19 @@ def test_a_version_that_answers_nan_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_answers_are_signals_like_any_number() -> None:
     version, inputs = Doubles(2.0), [row.inputs for row in ROWS]
-    reference = KIND.of_reference(version, inputs)
+    reference = KIND.of_reference(model(), version, inputs)
     assert set(reference) == {"numeric", "embedding"}
     assert reference["numeric"]["prediction"].tolist() == [2.0 * x for x in range(10)]
     rows = [Observation(str(x), NOW, {"x": 1.0}, said) for x, said in enumerate(["7.5", None])]
-    seen = KIND.of_rows(rows, KIND.asked(version, rows), ())
+    seen = KIND.of_rows(model(), rows, KIND.asked(version, rows), ())
     assert seen["numeric"]["prediction"][0] == 7.5
     assert np.isnan(seen["numeric"]["prediction"][1])
     assert seen["embedding"]["embedding"].shape == (2, 2)
     stored = StoredRows(
         np.arange(2), np.arange(2), 1, np.array(["7.5", None], dtype=object), {}, {}
     )
-    columns, unread = KIND.of_stored(stored, np.array([-1, -1]), seen)
+    columns, unread = KIND.of_stored(model(), stored, np.array([-1, -1]), seen)
     assert columns["numeric"]["prediction"][0] == 7.5
     assert not unread.any()
-    closeness = KIND.scores_of_reference(model(scale=4.0), reference, ROWS)
+    closeness = KIND.scores_of_reference(model(scale=4.0), OURS, reference, ROWS)
     assert closeness.tolist() == [1.0] * 10

@@ -14,6 +14,7 @@ from workers.training.data import (
     Rows,
     batch_plan,
     check_labels,
+    check_spans,
     class_weights,
     ordered_batches,
     read_rows,
@@ -66,14 +67,14 @@ def test_batches_for_inference_hold_every_row_once(lengths: np.ndarray, budget: 
 
 def test_class_weights_have_mean_one_over_the_rows() -> None:
     truth = np.asarray([0] * 9 + [1])
-    weights = class_weights(truth, 3, power=0.5)
+    weights = class_weights(np.bincount(truth, minlength=3), power=0.5)
     assert weights[truth].mean() == pytest.approx(1)
     assert weights[1] > weights[0]
     assert weights[2] == 0
 
 
 def test_no_weighting_is_all_ones() -> None:
-    assert class_weights(np.asarray([0, 0, 1]), 2, power=0.0).tolist() == [1, 1]
+    assert class_weights(np.asarray([2, 1]), power=0.0).tolist() == [1, 1]
 
 
 def rows(*labels: str) -> Rows:
@@ -148,3 +149,40 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.parquet").write_text("nonsense")
     with pytest.raises(DataError, match="no Parquet file"):
         read_rows(tmp_path / "rows.parquet")
+
+
+def span_rows(tmp_path: Path, *labels: object) -> Rows:
+    written = [label if isinstance(label, str) else json.dumps(label) for label in labels]
+    columns = {
+        "id": [f"r{n}" for n in range(len(labels))],
+        "inputs": ['{"text": "9 EUR"}'] * len(labels),
+        "label": written,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "spans.parquet")
+    return read_rows(tmp_path / "spans.parquet", are_labels_long=True)
+
+
+PRICE = [{"start": 0, "end": 5, "label": "price"}]
+
+
+def test_rows_of_spans_are_gone_through_without_holding_their_labels(tmp_path: Path) -> None:
+    rows = span_rows(tmp_path, PRICE, [])
+    assert not isinstance(rows.labels, list)
+    assert [json.loads(label) for label in rows.labels] == [PRICE, []]
+    assert (len(rows), rows.n_repeated_ids) == (2, 0)
+    check_spans(rows, ["price"], role="training", n_different_needed=2)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("no JSON", r"row 1 \(r1\) has no spans of its text for a label:  is no JSON"),
+        ([{"start": 0, "end": 6, "label": "price"}], "/0/end must be at most 5"),
+        ([{"start": 0, "end": 5, "label": "city"}], "/0/label must be one of the model's labels"),
+        (PRICE, "have the same spans; spans can be learned from at least 2 different lists"),
+    ],
+)
+def test_labels_that_teach_no_spans_are_refused(tmp_path: Path, label: object, said: str) -> None:
+    rows = span_rows(tmp_path, PRICE, label)
+    with pytest.raises(DataError, match=said):
+        check_spans(rows, ["price"], role="training", n_different_needed=2)

@@ -1,0 +1,55 @@
+"""Classes of rows and of tokens, as the loop asks for them."""
+
+import numpy as np
+import pytest
+
+from workers.training import targets
+from workers.training.row_file import RowFile
+from workers.training.targets import IGNORED, RowTargets, TokenTargets
+
+TAGS = [[IGNORED, 0, 1, IGNORED], [IGNORED, IGNORED], [IGNORED, 2, IGNORED]]
+
+
+@pytest.fixture
+def tokens() -> TokenTargets:
+    return TokenTargets(RowFile.of([np.array(tags) for tags in TAGS], np.int16), {"a": 1})
+
+
+def test_tokens_are_padded_in_a_batch_and_one_after_another_when_flat(tokens: TokenTargets) -> None:
+    rows = np.array([2, 0])
+    assert tokens.batch(rows).tolist() == [[IGNORED, 2, IGNORED, IGNORED], TAGS[0]]
+    assert tokens.flat(rows).tolist() == [*TAGS[2], *TAGS[0]]
+    assert tokens.flat(rows[:0]).shape == (0,)
+    assert len(tokens) == 3
+
+
+def test_what_is_ignored_counts_for_nothing(tokens: TokenTargets) -> None:
+    assert tokens.counts(4).tolist() == [1, 1, 1, 0]
+    scores = np.full((9, 3), 0.1, dtype=np.float32)
+    scores[1:3, 0] = scores[7, 2] = 0.8  # the second of three tokens is wrong
+    said = tokens.summarise(scores, ("O", "B-x", "I-x"))
+    assert (said["n"], said["n_tokens"]) == (3, 3)
+    assert said["token_accuracy"] == pytest.approx(2 / 3)
+    assert said["log_loss"] == pytest.approx(-(2 * np.log(0.8) + np.log(0.1)) / 3)
+
+
+def test_a_probe_is_fitted_to_rows_of_so_many_tokens(
+    tokens: TokenTargets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tokens.sample(seed=0).tolist() == [0, 1, 2]
+    monkeypatch.setattr(targets, "N_FIT_ROWS", 6)
+    chosen = tokens.sample(seed=1)
+    assert 1 <= len(chosen) < 3
+    assert sum(len(TAGS[row]) for row in chosen) <= 6
+    assert tokens.sample(seed=1).tolist() == chosen.tolist()
+
+
+def test_of_very_many_rows_some_are_chosen_and_those_of_a_rare_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rare = RowTargets(np.array([0] * 95 + [1] * 5))
+    assert len(rare.sample(seed=0)) == 100
+    monkeypatch.setattr(targets, "N_FIT_ROWS", 10)
+    chosen = rare.sample(seed=0)
+    assert set(range(95, 100)) <= set(chosen.tolist())
+    assert len(chosen) < 40

@@ -1,0 +1,157 @@
+"""What are rows to be answered with: one class each, or one for each of their tokens?
+
+The loop teaches either. Of tokens, those that no answer is about (the special ones, padding) are
+`IGNORED` by the loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.training.metrics import accuracy, log_loss, summarise
+from workers.training.row_file import RowFile
+
+Scores = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+IGNORED: Final = -100
+"""What torch's cross entropy leaves out by default."""
+N_FIT_ROWS: Final = 50_000
+"""Rows, or tokens, that a probe is fitted to, of more; what bounds its memory."""
+N_FIT_ROWS_EACH: Final = 20
+"""Of each class at least, where it has as many."""
+
+
+class Targets(Protocol):
+    """The classes of n rows, by the places of a version's outputs.
+
+    Attributes:
+        are_of_rows: one class a row; else one a token.
+        figures: what result.json is to tell of them.
+    """
+
+    are_of_rows: bool
+    figures: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        """Return n."""
+        ...
+
+    def counts(self, n_outputs: int) -> NDArray[np.int64]:
+        """Return how often each output is the right one, shape (k,)."""
+        ...
+
+    def batch(self, rows: Places) -> NDArray[np.int64]:
+        """Return the classes of a batch: (batch,), or (batch, seq) padded with `IGNORED`."""
+        ...
+
+    def flat(self, rows: Places) -> NDArray[np.int64]:
+        """Return the classes of rows one after another, shape (m,), some `IGNORED` of tokens."""
+        ...
+
+    def sample(self, *, seed: int) -> Places:
+        """Return the rows that a probe is fitted to, in order: all, or at random of very many."""
+        ...
+
+    def summarise(self, scores: Scores, outputs: Sequence[str]) -> dict[str, Any]:
+        """Return every metric of scores (m, k), as `flat` has their classes."""
+        ...
+
+
+class RowTargets:
+    """One class a row, shape (n,)."""
+
+    are_of_rows = True
+
+    def __init__(self, truth: NDArray[np.int64]) -> None:
+        self.truth = truth
+        self.figures: Mapping[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def counts(self, n_outputs: int) -> NDArray[np.int64]:
+        """Return how many rows each class has."""
+        return np.bincount(self.truth, minlength=n_outputs)
+
+    def batch(self, rows: Places) -> NDArray[np.int64]:
+        """Return the classes of a batch, (batch,)."""
+        return self.truth[rows]
+
+    def flat(self, rows: Places) -> NDArray[np.int64]:
+        """Return the classes of rows."""
+        return self.truth[rows]
+
+    def sample(self, *, seed: int) -> Places:
+        """Return the rows that `sampled` chooses."""
+        return sampled(self.truth, seed=seed)
+
+    def summarise(self, scores: Scores, outputs: Sequence[str]) -> dict[str, Any]:
+        """Return the metrics of classes."""
+        return summarise(self.truth, scores, outputs)
+
+
+def sampled(truth: NDArray[np.int64], *, seed: int) -> Places:
+    """Return at most `N_FIT_ROWS` rows in order, and `N_FIT_ROWS_EACH` of each class at least."""
+    n = len(truth)
+    if n <= N_FIT_ROWS:
+        return np.arange(n)
+    order = np.random.default_rng(seed).permutation(n)
+    is_chosen = np.zeros(n, dtype=bool)
+    is_chosen[order[:N_FIT_ROWS]] = True
+    for number in np.unique(truth).tolist():
+        is_chosen[order[truth[order] == number][:N_FIT_ROWS_EACH]] = True
+    return np.flatnonzero(is_chosen)
+
+
+class TokenTargets:
+    """One class a token: n arrays of shape (length,), in a file."""
+
+    are_of_rows = False
+
+    def __init__(self, tags: RowFile, figures: Mapping[str, Any]) -> None:
+        self.tags, self.figures = tags, figures
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    def counts(self, n_outputs: int) -> NDArray[np.int64]:
+        """Return how many tokens each class has."""
+        found = np.zeros(n_outputs, dtype=np.int64)
+        for row in range(len(self.tags)):
+            tags = self.tags[row]
+            found += np.bincount(tags[tags != IGNORED], minlength=n_outputs)
+        return found
+
+    def batch(self, rows: Places) -> NDArray[np.int64]:
+        """Return the classes of a batch, (batch, seq)."""
+        width = int(self.tags.lengths[rows].max())
+        found = np.full((len(rows), width), IGNORED, dtype=np.int64)
+        for position, row in enumerate(rows.tolist()):
+            tags = self.tags[row]
+            found[position, : len(tags)] = tags
+        return found
+
+    def flat(self, rows: Places) -> NDArray[np.int64]:
+        """Return the classes of rows' tokens."""
+        parts = [self.tags[row] for row in rows.tolist()]
+        return np.concatenate([*parts, np.empty(0, dtype=np.int64)]).astype(np.int64)
+
+    def sample(self, *, seed: int) -> Places:
+        """Return rows of at most `N_FIT_ROWS` tokens together; one at least."""
+        order = np.random.default_rng(seed).permutation(len(self.tags))
+        n = int(np.searchsorted(np.cumsum(self.tags.lengths[order]), N_FIT_ROWS, side="right"))
+        return np.sort(order[: max(1, n)])
+
+    def summarise(self, scores: Scores, outputs: Sequence[str]) -> dict[str, Any]:
+        """Return how right the tokens are; what their spans are worth, a worker tells."""
+        truth = self.flat(np.arange(len(self)))
+        known = truth != IGNORED
+        return {
+            "n": len(self),
+            "n_tokens": int(known.sum()),
+            "token_accuracy": accuracy(truth[known], scores[known]),
+            "log_loss": log_loss(truth[known], scores[known]),
+        }

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from app.domain.errors import printable
 from app.domain.observations import time_of
+from app.domain.policies import SelectionPolicy
 from app.domain.training import HIGHEST_PRIORITY
 
 Name = Annotated[
@@ -216,6 +217,10 @@ class RetrainBody(Body):
             description="among the waiting runs of all models; larger goes first; null: the "
             "policy's",
         ),
+    ] = None
+    selection: Annotated[
+        SelectionPolicy | None,
+        Field(description="which rows the run trains on; null: the policy's"),
     ] = None
 
 
@@ -569,6 +574,8 @@ class RunAnswer(Answer):
         queue: while it is queued.
         waited_seconds: from the request to its first start, or until now.
         device: the GPU it has to itself while it runs, by its UUID.
+        selection: which rows it was asked to train on; `snapshot.selection` says how many old and
+            new ones that left.
     """
 
     id: UUID
@@ -579,6 +586,7 @@ class RunAnswer(Answer):
     device: str | None
     attempt: int
     start_from: str
+    selection: dict[str, Any]
     progress: dict[str, Any] | None
     decision: UUID | None
     version: int | None

@@ -54,6 +54,7 @@ def shown(name: str, run: TrainingRun, places: Mapping[UUID, Json]) -> Json:
         "actor": run.actor,
         "start_from": run.spec.start_from,
         "recipe": run.spec.recipe,
+        "selection": run.spec.selection,
         "seed": run.spec.seed,
         "progress": run.progress,
         "decision": run.decision_id,
@@ -92,6 +93,7 @@ def retrain(
         body.repeat_of,
         is_forced=body.force,
         priority=body.priority,
+        selection=body.selection,
     )
     run = decisions.retrain(work, actor, name, request, key=idempotency_key, now=now())
     with work:

@@ -145,6 +145,44 @@ class PerformancePolicy:
 
 
 @dataclass(frozen=True)
+class SelectionPolicy:
+    """Which of the rows that may be learned from a run trains on; old ones belong to it by default.
+
+    Attributes:
+        by: "all" of them; "new" ones, since the champion was trained (old rows are then forgotten:
+            nothing stands for them); the newest in a "window" of so many rows or days; "balanced",
+            as many of each class; all new rows and a "reservoir" of old ones, as many of each
+            class; or the "hardest", which the champion got wrong or was least sure of, and some
+            others. Numbers are balanced by the quarters of their range.
+        maximum_rows: of a window, of balanced rows (null is as many of each class as the rarest
+            has, but 20), of the old ones in a reservoir (at least one of each class), or of the
+            hardest and others together.
+        days: of a window, before the newest row; a row that does not tell its time is outside.
+        others_share: of the hardest rows' room, drawn by lot from all others, those among them
+            about which the champion's answer is not known.
+        seed: of the lot. It is by id, so that a reservoir keeps its rows while more arrive.
+    """
+
+    by: Literal["all", "new", "window", "balanced", "reservoir", "hardest"] = "all"
+    maximum_rows: Count | None = None
+    days: Annotated[float, Gt(0.0)] | None = None
+    others_share: Share = 0.3
+    seed: Annotated[int, Ge(0), Lt(2**31)] = 0
+    __pydantic_config__ = _CONFIG
+
+    def __post_init__(self) -> None:
+        """Refuse a selection that does not say how much.
+
+        Raises:
+            ValueError: which knob it lacks.
+        """
+        if self.by == "window" and self.maximum_rows is None and self.days is None:
+            raise ValueError("a window needs maximum_rows or days")
+        if self.by in {"reservoir", "hardest"} and self.maximum_rows is None:
+            raise ValueError(f"{self.by} needs maximum_rows")
+
+
+@dataclass(frozen=True)
 class RetrainPolicy:
     """When a training run may start, and from what.
 
@@ -157,6 +195,7 @@ class RetrainPolicy:
             it took over, as a share of its training rows: then it cannot wait.
         start_from: "champion" (warm start) or "base".
         recipe: the task type's knobs; what is left out takes the task type's default.
+        selection: which rows a run trains on.
         holdout_share: of the newest labelled rows kept out of training to judge on.
         checkpoint_every_seconds: at most so much work is lost with a worker.
         deadline_seconds: a run that takes longer is stopped.
@@ -173,6 +212,7 @@ class RetrainPolicy:
     sufficient_regret_share: Annotated[float, Ge(0.0)] = 0.03
     start_from: Literal["champion", "base"] = "champion"
     recipe: Options = field(default_factory=dict)
+    selection: SelectionPolicy = field(default_factory=SelectionPolicy)
     holdout_share: Annotated[float, Gt(0.0), Lt(1.0)] = 0.25
     checkpoint_every_seconds: Annotated[float, Gt(0.0)] = 10.0
     deadline_seconds: Annotated[float, Gt(0.0)] = 7200.0

@@ -64,6 +64,8 @@ class RunSpec:
         through_label: last label sequence the snapshot may hold.
         through_dataset: last uploaded dataset (by time) the snapshot may hold.
         seed: of everything random.
+        selection: which rows it trains on, as the policy's `retrain.selection` says it; nothing
+            is all.
     """
 
     start_from: str
@@ -72,6 +74,7 @@ class RunSpec:
     through_label: int
     through_dataset: datetime
     seed: int
+    selection: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

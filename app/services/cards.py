@@ -103,6 +103,7 @@ def _training(model: MaintainedModel, shown: Json, run: TrainingRun | None) -> s
         ("Because", _plain(run.reason)),
         ("Trained from", _start(shown, run)),
         ("Training rows", _rows(train, shown["n_training_rows"])),
+        ("Selected", _selected(snapshot.get("selection"))),
         ("Snapshot of the data (SHA-256)", _code(run.snapshot_sha256 or UNKNOWN)),
         ("Kept apart to judge on", _kept_apart(snapshot)),
         ("Rows left out, as retention forgot them", _forgotten(snapshot)),
@@ -136,6 +137,17 @@ def _start(shown: Json, run: TrainingRun) -> str:
 def _rows(part: Mapping[str, Any], n: int) -> str:
     size = part.get("size_bytes")
     return f"{part.get('n_rows', n):,}" + (f" ({size:,} bytes)" if size is not None else "")
+
+
+def _selected(selection: Mapping[str, Any] | None) -> str | None:
+    """Return which rows it was trained on, of which."""
+    if not selection:
+        return None
+    old, new = (
+        f"{selection[f'n_{age}_kept']:,} of {selection[f'n_{age}']:,} {age}"
+        for age in ("old", "new")
+    )
+    return f"{_plain(selection['by'])}: {old} and {new} rows"
 
 
 def _kept_apart(snapshot: Mapping[str, Any]) -> str | None:

@@ -28,6 +28,8 @@ _SCHEMA = pa.schema(
         ("observed_at", INSTANTS),
     ]
 )
+_WORKING_SCHEMA = _SCHEMA.append(pa.field("difficulty", pa.float64()))
+"""Of rows that are still being chosen from."""
 
 
 def to_parquet(examples: Iterable[Example]) -> bytes:
@@ -37,35 +39,36 @@ def to_parquet(examples: Iterable[Example]) -> bytes:
     return sink.getvalue()
 
 
-def write_parquet(sink: Path | BinaryIO, examples: Iterable[Example]) -> None:
+def write_parquet(
+    sink: Path | BinaryIO, examples: Iterable[Example], schema: pa.Schema = _SCHEMA
+) -> None:
     """Write the same file somewhere, one row group in memory at a time."""
-    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as file:
-        for group in _groups(examples):
-            file.write_table(pa.table(group, schema=_SCHEMA))
+    with pq.ParquetWriter(sink, schema, compression="zstd") as file:
+        for group in _groups(examples, schema.names):
+            file.write_table(pa.table(group, schema=schema))
 
 
-def _groups(examples: Iterable[Example]) -> Iterator[dict[str, list[Any]]]:
+def _groups(examples: Iterable[Example], names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
     """Yield columns of so many rows as are read at once: few of them, or few bytes."""
-    group: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
+    group: dict[str, list[Any]] = {name: [] for name in names}
     n_characters = n_groups = 0
     for row in examples:
         inputs = canonical_json(row.inputs)
-        values = (row.id, inputs, row.label, row.observed_at)
-        for column, value in zip(group.values(), values, strict=True):
-            column.append(value)
+        for name, column in group.items():
+            column.append(inputs if name == "inputs" else getattr(row, name))
         n_characters += len(inputs)
         if len(group["id"]) == _GROUP_ROWS or n_characters >= _GROUP_CHARACTERS:
             yield group
-            group = {name: [] for name in _SCHEMA.names}
+            group = {name: [] for name in names}
             n_characters, n_groups = 0, n_groups + 1
     if group["id"] or not n_groups:
         yield group
 
 
 def stored(path: Path, examples: Iterable[Example]) -> StoredRows[Example]:
-    """Write rows to a path, and return them to be gone through."""
-    write_parquet(path, examples)
-    return StoredRows(path, _SCHEMA.names, lambda row, _: _example(row))
+    """Write rows to a path, their difficulty too, and return them to be gone through."""
+    write_parquet(path, examples, _WORKING_SCHEMA)
+    return StoredRows(path, _WORKING_SCHEMA.names, lambda row, _: _example(row))
 
 
 class KeptRows(StoredRows[Example]):
@@ -96,7 +99,8 @@ def from_parquet(data: bytes) -> list[Example]:
 
 def _example(row: Mapping[str, Any]) -> Example:
     inputs, label = json.loads(row["inputs"]), sys.intern(row["label"])
-    return Example(row["id"], inputs, label, observed_at=row.get("observed_at"))
+    observed_at, difficulty = row.get("observed_at"), row.get("difficulty")
+    return Example(row["id"], inputs, label, observed_at=observed_at, difficulty=difficulty)
 
 
 def rows_of(artifacts: Artifacts, datasets: Sequence[Dataset]) -> list[Example]:

@@ -74,6 +74,8 @@ class Example:
     Attributes:
         at: arrival order among observations; 0 for uploaded rows.
         observed_at: when the model saw it; None where nobody said.
+        difficulty: how wrong the champion was about it, in [0, 1]; None where that is unknown. It
+            is not kept with the row.
     """
 
     id: str
@@ -81,6 +83,21 @@ class Example:
     label: str
     at: int = 0
     observed_at: datetime | None = None
+    difficulty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredExample:
+    """A labelled observation, with what a version had answered.
+
+    Attributes:
+        version: number of the one that did; None where nobody said.
+    """
+
+    example: Example
+    prediction: str | None
+    scores: Mapping[str, float] | None
+    version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +211,7 @@ class Observations(Protocol):
     ) -> Columns: ...
     def labelled(
         self, model_id: UUID, *, after_label: int, through_label: int
-    ) -> Iterator[Example | None]: ...
+    ) -> Iterator[AnsweredExample | None]: ...
     def n_forgotten(self, model_id: UUID, *, version: int, limit: int) -> int: ...
     def correctness(self, model_id: UUID, *, version: int) -> Sequence[bool]: ...
     def answers(self, model_id: UUID, *, version: int) -> Sequence[tuple[str, str]]: ...

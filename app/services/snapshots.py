@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -10,14 +10,18 @@ from uuid import UUID
 
 import numpy as np
 
+from app.domain.answers import Answer
 from app.domain.errors import Conflict, Invalid
 from app.domain.holdout import held_out
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel
+from app.domain.policies import SelectionPolicy
 from app.domain.training import Lease, RunSpec, TrainingRun
+from app.domain.versions import ModelVersion
 from app.services.examples import KeptRows, SnapshotHash, keep, row_key, stored
 from app.services.policies import read_policy
 from app.services.ports import Artifacts, Dataset, Example, Json, UnitOfWork
+from app.services.selecting import Selected, as_seen_by, datasets_learned_through
 
 HOLDOUT_SHARE = 0.2
 MINIMUM_REFERENCE_ROWS = 50
@@ -37,6 +41,8 @@ class Snapshot:
         n_forgotten: labelled rows left out because retention has forgotten their inputs.
         n_newest: how many of the rows to learn from, the last ones, came since the champion was
             trained; all of them where there is none.
+        selection: which rows were to be trained on, and how many old and new ones that left;
+            empty for runs of before there was a choice.
     """
 
     train: KeptRows
@@ -47,6 +53,7 @@ class Snapshot:
     sha256: str
     n_forgotten: int = 0
     n_newest: int | None = None
+    selection: Json = field(default_factory=dict)
 
 
 _PARTS = ("train", "holdout", "window", "golden", "reference")
@@ -67,6 +74,7 @@ def snapshot_of(work: UnitOfWork, artifacts: Artifacts, lease: Lease) -> Snapsho
                 "labels": list(work.models.by_id(run.model_id).labels),
                 "n_forgotten": snapshot.n_forgotten,
                 "n_newest": snapshot.n_newest,
+                "selection": snapshot.selection,
             }
             for part in _PARTS:
                 rows: KeptRows = getattr(snapshot, part)
@@ -96,6 +104,7 @@ def read_snapshot(artifacts: Artifacts, run: TrainingRun) -> Snapshot:
         run.snapshot_sha256,
         run.snapshot.get("n_forgotten", 0),
         run.snapshot.get("n_newest"),
+        run.snapshot.get("selection", {}),
     )
 
 
@@ -104,45 +113,53 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
 
     The frozen holdout is set aside once, from the first training set; of the labelled rows that
     came since the champion was trained, a share is held out to judge on. No row that is judged on
-    is in the training rows, by content hash; of columns, by content hash and id.
+    is in the training rows, by content hash; of columns, by content hash and id. What is selected
+    to train on is selected of the rest.
 
     Raises:
         Invalid: there is too little to learn from; says what would help.
     """
     spec, model = run.spec, work.models.by_id(run.model_id)
-    policy = read_policy(model.policy)
-    uploaded = _uploaded(work, artifacts, model, spec)
+    policy, answer = read_policy(model.policy), model.answer
+    champion = work.versions.by_id(spec.champion) if spec.champion else None
+    uploaded = _uploaded(work, artifacts, model, spec, champion)
     curated = work.datasets.of(model.id, "golden", through=spec.through_dataset)
     golden = keep(artifacts, _all_of(artifacts, curated))
     holdout = keep(artifacts, _all_of(artifacts, work.datasets.of(model.id, "holdout")))
-    since = work.versions.by_id(spec.champion).trained_through if spec.champion else 0
-    older = Found(work.observations.labelled(model.id, after_label=0, through_label=since))
-    newer = Found(
-        work.observations.labelled(model.id, after_label=since, through_label=spec.through_label)
-    )
+    since = champion.trained_through if champion else 0
+
+    def labelled(after: int, through: int) -> Found:
+        rows = work.observations.labelled(model.id, after_label=after, through_label=through)
+        return Found(as_seen_by(champion, answer, rows))
+
+    older, newer = labelled(0, since), labelled(since, spec.through_label)
     with tempfile.TemporaryDirectory() as scratch:
         new = stored(Path(scratch) / "newer.parquet", newer)
-        strata = model.answer.strata([row.label for row in new])
+        strata = answer.strata([row.label for row in new])
         mask = held_out(strata, share=policy.retrain.holdout_share)
         window = keep(artifacts, (row for row, out in zip(new, mask, strict=True) if out))
         may_repeat = rows_may_repeat(work, model)
         judged = {row_key(row, may_repeat=may_repeat) for row in chain(holdout, golden, window)}
-
-        def unjudged(rows: Iterable[Example]) -> Iterator[Example]:
-            return (row for row in rows if row_key(row, may_repeat=may_repeat) not in judged)
-
+        older_rows = ((row, champion is None) for row in older)
+        newest = Found(
+            row
+            for row, out in zip(new, mask, strict=True)
+            if not out and row_key(row, may_repeat=may_repeat) not in judged
+        )
+        candidates = chain(
+            (
+                (row, is_new)
+                for row, is_new in chain(uploaded, older_rows)
+                if row_key(row, may_repeat=may_repeat) not in judged
+            ),
+            ((row, True) for row in newest),
+        )
+        chosen = Selected(selection_of(spec), answer, candidates, Path(scratch))
         learned = SnapshotHash()
-        newest = Found(unjudged(row for row, out in zip(new, mask, strict=True) if not out))
-        rows = chain(unjudged(chain(uploaded, older)), newest)
-        train = keep(artifacts, learned.of(rows))
+        train = keep(artifacts, learned.of(chosen))
     gone = older.n_forgotten + newer.n_forgotten
     if learned.n_labels < 2:
-        distinct = model.answer.distinct
-        raise Invalid(
-            f"the {len(train)} rows to learn from hold fewer than two {distinct}; upload a "
-            f"training dataset or send labels of at least two {distinct}"
-            + (f" ({gone} labelled rows were left out: their inputs are forgotten)" if gone else "")
-        )
+        raise _too_few(len(train), answer, chosen.by, gone)
     n_late = max(MINIMUM_REFERENCE_ROWS, len(window) // 2)
     if len(window) >= MINIMUM_REFERENCE_ROWS:
         reference = keep(artifacts, islice(window, max(0, len(window) - n_late), None))
@@ -156,7 +173,29 @@ def take_snapshot(work: UnitOfWork, artifacts: Artifacts, run: TrainingRun) -> S
         reference or train,
         learned.hexdigest(),
         gone,
-        newest.n if spec.champion else None,
+        chosen.n_of_last(newest.n) if champion else None,
+        chosen.record(),
+    )
+
+
+def selection_of(spec: RunSpec) -> SelectionPolicy:
+    """Return which rows a run was asked to train on; all, of runs that do not say."""
+    return SelectionPolicy(**spec.selection)
+
+
+def _too_few(n: int, answer: Answer, by: str, n_forgotten: int) -> Invalid:
+    """Return what is wrong with rows that all have one answer, and what would help."""
+    distinct = answer.distinct
+    hints = [
+        f"{n_forgotten} labelled rows were left out: their inputs are forgotten"
+        if n_forgotten
+        else "",
+        f"the selection {by!r} left these; try 'all'" if by != "all" else "",
+    ]
+    said = "; ".join(hint for hint in hints if hint)
+    return Invalid(
+        f"the {n} rows to learn from hold fewer than two {distinct}; upload a training dataset or "
+        f"send labels of at least two {distinct}" + (f" ({said})" if said else "")
     )
 
 
@@ -192,9 +231,16 @@ def rows_may_repeat(work: UnitOfWork, model: MaintainedModel) -> bool:
 
 
 def _uploaded(
-    work: UnitOfWork, artifacts: Artifacts, model: MaintainedModel, spec: RunSpec
-) -> Iterator[Example]:
-    """Return the uploaded history; set a frozen holdout aside from it where there is none yet."""
+    work: UnitOfWork,
+    artifacts: Artifacts,
+    model: MaintainedModel,
+    spec: RunSpec,
+    champion: ModelVersion | None,
+) -> Iterator[tuple[Example, bool]]:
+    """Return the uploaded history, and whether each row of it came after the champion's.
+
+    A frozen holdout is set aside from it where there is none yet.
+    """
     datasets = work.datasets.of(model.id, "training", through=spec.through_dataset)
     datasets = datasets or work.datasets.of(model.id, "reference", through=spec.through_dataset)[:1]
     if datasets and not work.datasets.of(model.id, "holdout"):
@@ -204,7 +250,12 @@ def _uploaded(
             rows = zip(_all_of(artifacts, datasets), mask, strict=True)
             aside = (row for row, out in rows if out)
             add_dataset(work, artifacts, model.id, "holdout", aside, spec.through_dataset)
-    return _all_of(artifacts, datasets)
+    known = datasets_learned_through(work, champion) if champion else None
+    return (
+        (row, known is None or dataset.created_at > known)
+        for dataset in datasets
+        for row in KeptRows(artifacts, dataset.sha256)
+    )
 
 
 def add_dataset(

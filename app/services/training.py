@@ -9,10 +9,11 @@ from uuid import UUID
 from app.domain.errors import Conflict, Fault, IllegalTransition, Invalid
 from app.domain.identity import content_hash, digest_of_files, new_id
 from app.domain.models import MaintainedModel
-from app.domain.policies import Policy
+from app.domain.policies import Policy, SelectionPolicy
 from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
 from app.services import performance, queueing
+from app.services.documents import document
 from app.services.policies import option_faults, read_policy
 from app.services.ports import Actor, Artifacts, Json, UnitOfWork
 from app.services.snapshots import Snapshot, add_dataset, evenly
@@ -25,6 +26,7 @@ class Request:
     Attributes:
         is_forced: start in spite of incidents; their rows are not learned from all the same.
         priority: among all runs that wait; None = the policy's.
+        selection: which rows it trains on; None = the policy's.
     """
 
     reason: str
@@ -34,6 +36,7 @@ class Request:
     repeat_of: UUID | None = None
     is_forced: bool = False
     priority: int | None = None
+    selection: SelectionPolicy | None = None
 
 
 def start(
@@ -64,6 +67,7 @@ def start(
         through_label=work.observations.horizon(model.id)[1],
         through_dataset=now,
         seed=run_id.int % 2**31 if wanted.seed is None else wanted.seed,
+        selection=document(wanted.selection or policy.retrain.selection),
     )
     run = TrainingRun(
         id=run_id,
@@ -132,6 +136,7 @@ def known_request(
             "repeat_of": str(request.repeat_of) if request.repeat_of else None,
             **({"force": True} if request.is_forced else {}),
             **({} if request.priority is None else {"priority": request.priority}),
+            **({} if request.selection is None else {"selection": document(request.selection)}),
         }
     )
     found = work.runs.by_key(model.id, key) if key else None

@@ -187,6 +187,7 @@ class RunDocument(TypedDict):
     snapshot_sha256: str | None
     seed: int
     recipe: dict[str, Any]
+    selection: dict[str, Any]
     result: dict[str, Any] | None
 
 

@@ -93,6 +93,7 @@ class Steering(Reading):
         *,
         start_from: Literal["champion", "base"] | None = None,
         recipe: Mapping[str, Any] | None = None,
+        selection: Mapping[str, Any] | None = None,
         seed: int | None = None,
         repeat_of: str | None = None,
         force: bool = False,
@@ -108,6 +109,8 @@ class Steering(Reading):
             reason: for the audit.
             start_from: the weights to begin with; None = the policy's choice.
             recipe: the task type's knobs that differ from their defaults.
+            selection: which rows it trains on, as `retrain.selection` of the policy has it, such as
+                {"by": "reservoir", "maximum_rows": 2000}; None = the policy's.
             seed: of everything random; None = drawn.
             repeat_of: id of a run to do again, on the same data with the same seed.
             force: in spite of incidents upstream; their rows are left out all the same.
@@ -125,6 +128,7 @@ class Steering(Reading):
         stated = {
             "start_from": start_from,
             "recipe": recipe,
+            "selection": selection,
             "seed": seed,
             "repeat_of": repeat_of,
             "priority": priority,

@@ -41,7 +41,7 @@ from app.domain.errors import NotFound
 from app.domain.observations import Label, Observation, Rejected
 from app.services.batches import Batch, Columns, inputs_of, scores_of
 from app.services.documents import document
-from app.services.ports import Example, Json, LabelWaits, Listed, Page
+from app.services.ports import AnsweredExample, Example, Json, LabelWaits, Listed, Page
 
 # The subquery with LIMIT keeps the look-up what it is, one descent of the primary key for an id,
 # whatever the planner believes about a model it has no statistics of.
@@ -282,7 +282,7 @@ class PostgresObservations:
 
     def labelled(
         self, model_id: UUID, *, after_label: int, through_label: int
-    ) -> Iterator[Example | None]:
+    ) -> Iterator[AnsweredExample | None]:
         """Yield the rows labelled in a stretch of label numbers, in order of arrival.
 
         Rows that came in broken are left out; those whose inputs are forgotten are None. A few
@@ -303,10 +303,13 @@ class PostgresObservations:
         )
         for rows in found.partitions():
             for row, body in zip(rows, self._bodies(rows), strict=True):
+                if body is None:
+                    yield None
+                    continue
+                inputs, scores = body
                 label = row.label or ""
-                yield (
-                    Example(row.id, body[0], label, row.sequence, row.observed_at) if body else None
-                )
+                example = Example(row.id, inputs, label, row.sequence, row.observed_at)
+                yield AnsweredExample(example, row.prediction, scores, row.version)
 
     def newly_labelled(
         self, model_id: UUID, *, version: int, after_label: int, limit: int

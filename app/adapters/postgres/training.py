@@ -355,4 +355,5 @@ def _spec(body: Json) -> RunSpec:
         through_label=body["through_label"],
         through_dataset=datetime.fromisoformat(body["through_dataset"]),
         seed=body["seed"],
+        selection=body.get("selection") or {},
     )

@@ -71,12 +71,20 @@ def test_two_wishes_to_retrain_carry_two_keys(service, fraud):
 
 def test_a_wish_to_retrain_says_only_what_was_stated(service, fraud):
     service.answers("POST", f"{FRAUD}/retrain", _run("queued"))
-    fraud.retrain("drift", start_from="base", recipe={"epochs": 2}, force=True, idempotency_key="k")
+    fraud.retrain(
+        "drift",
+        start_from="base",
+        recipe={"epochs": 2},
+        force=True,
+        idempotency_key="k",
+        selection={"by": "new"},
+    )
     assert service.seen[0].headers["idempotency-key"] == "k"
     assert service.seen[0].json == {
         "reason": "drift",
         "start_from": "base",
         "recipe": {"epochs": 2},
+        "selection": {"by": "new"},
         "force": True,
     }
 

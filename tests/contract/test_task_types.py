@@ -215,6 +215,7 @@ class Case:
         return LABELS if self.answers == "class" else ()
 
 
+CHANCE = {"sampling": "oversample", "mixup": 0.4, "average_share": 0.5, "dropout": 0.1}
 DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
 CASES: Mapping[str, Case] = {
     "text-classification": Case(
@@ -225,7 +226,8 @@ CASES: Mapping[str, Case] = {
         [{"text": None}, {}],
         broken=(
             {"epochs": 5, "head": "probe", "token_budget": 32},
-            {"epochs": 5, "head": "random", "token_budget": 32},
+            {"epochs": 5, "head": "random", "token_budget": 32, **CHANCE}
+            | {"token_dropout": 0.2, "token_swap": 0.2},
         ),
     ),
     "image-classification": Case(
@@ -236,7 +238,7 @@ CASES: Mapping[str, Case] = {
         [{"image": None}, {"image": "no picture"}],
         broken=(
             {"epochs": 5, "head": "probe", "batch_size": 6},
-            {"epochs": 5, "head": "random", "batch_size": 6},
+            {"epochs": 5, "head": "random", "batch_size": 6, **CHANCE},
         ),
     ),
     "tabular-classification": Case(

@@ -55,6 +55,20 @@ KNOBS: Mapping[str, Mapping[str, Any]] = {
         "maximum": 1_000_000,
         "description": "Largest number of tokens in one batch, padding included.",
     },
+    "token_dropout": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 0.9,
+        "default": 0.0,
+        "description": "Share of a text's tokens hidden while training, others in each epoch.",
+    },
+    "token_swap": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 0.9,
+        "default": 0.0,
+        "description": "Share of a text's tokens that change places with the next, likewise.",
+    },
 }
 MAX_TOKENS = 256
 TOKENISED_ROWS = 512
@@ -70,14 +84,47 @@ PUNCTUATION = frozenset(string.punctuation)
 class TokenLists:
     """Texts as token ids: n arrays of shape (length,), in a file."""
 
-    ids: RowFile
+    ids: "RowFile | NoisyIds"
     lengths: NDArray[np.int64]
 
 
-class TextLearner:
-    """A text version opened for training."""
+@dataclass(frozen=True, slots=True)
+class NoisyIds:
+    """Token ids of texts, some hidden and some swapped; of each row a pure function of the seed.
 
-    can_reuse_lower = True
+    Attributes:
+        seed: of the run and the epoch.
+        dropout: share of the tokens that are hidden.
+        swap: share of the tokens that change places with the next.
+        hidden: the token that stands in their place.
+        fixed: tokens that are left alone where they are.
+    """
+
+    ids: RowFile
+    seed: tuple[int, int]
+    dropout: float
+    swap: float
+    hidden: int
+    fixed: NDArray[np.int64]
+
+    def __getitem__(self, row: int) -> NDArray[np.int64]:
+        ids = self.ids[row].astype(np.int64)
+        free = np.flatnonzero(~np.isin(ids, self.fixed))
+        draw = np.random.default_rng((*self.seed, row))
+        pairs = np.flatnonzero(draw.random(len(free)) < self.swap)
+        for place in pairs[pairs < len(free) - 1].tolist():
+            here, there = free[place], free[place + 1]
+            ids[here], ids[there] = ids[there], ids[here]
+        ids[free[draw.random(len(free)) < self.dropout]] = self.hidden
+        return ids
+
+
+class TextLearner:
+    """A text version opened for training.
+
+    Attributes:
+        can_reuse_lower: whether tokens stay the same from epoch to epoch.
+    """
 
     def __init__(self, directory: Path) -> None:
         card = read_card(directory, task_type=NAME, kind="text")
@@ -94,6 +141,8 @@ class TextLearner:
         if (pooling := pooling_of(self.model)) is not None:
             shorten(pooling)
         self._takes_types = "token_type_ids" in self.tokenizer.model_input_names
+        self._dropout = self._swap = 0.0
+        self.can_reuse_lower = True
 
     def encode(self, inputs: Inputs) -> TokenLists:
         """Tokenise texts; an empty one is allowed."""
@@ -137,8 +186,30 @@ class TextLearner:
             batch["token_type_ids"] = np.zeros_like(ids)
         return {name: torch.from_numpy(v).to(self.model.device) for name, v in batch.items()}
 
+    def augmented(self, examples: TokenLists, *, seed: int, epoch: int) -> TokenLists:
+        """Return texts with some of their tokens hidden or swapped."""
+        if self.can_reuse_lower or not isinstance(examples.ids, RowFile):
+            return examples
+        masked, unknown = self.tokenizer.mask_token_id, self.tokenizer.unk_token_id
+        hidden = next((one for one in (masked, unknown) if one is not None), 0)
+        fixed = np.asarray(self.tokenizer.all_special_ids, dtype=np.int64)
+        noisy = NoisyIds(examples.ids, (seed, epoch), self._dropout, self._swap, int(hidden), fixed)
+        return TokenLists(noisy, examples.lengths)
+
     def choose_trainable(self, recipe: Mapping[str, Any]) -> None:
-        """Freeze all but the top layers."""
+        """Freeze all but the top layers; remember the augmentation.
+
+        Raises:
+            RecipeError: tokens are to be hidden, and the tokenizer has none to stand for them.
+        """
+        self._dropout, self._swap = float(recipe["token_dropout"]), float(recipe["token_swap"])
+        self.can_reuse_lower = not (self._dropout or self._swap)
+        tokenizer = self.tokenizer
+        if self._dropout and tokenizer.mask_token_id is None and tokenizer.unk_token_id is None:
+            raise RecipeError(
+                "token_dropout needs a token for what is hidden, and the base model's tokenizer "
+                "has neither a mask nor an unknown token; take token_swap"
+            )
         choose_trainable(self.model, len(self.labels), recipe["trainable_layers"])
 
     def batch_budget(self, recipe: Mapping[str, Any]) -> int:

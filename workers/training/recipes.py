@@ -103,6 +103,44 @@ COMMON: dict[str, dict[str, Any]] = {
         "default": 0.0,
         "description": "Weight of a class is (1 / its share) to this power; 0 is none.",
     },
+    "sampling": {
+        "enum": ["none", "oversample", "undersample"],
+        "default": "none",
+        "description": (
+            "As many rows of each class in an epoch, drawn anew for each: of the commonest, rows "
+            "repeated; or of the rarest, rows left out. The head's probe sees all rows once."
+        ),
+    },
+    "mixup": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 10,
+        "default": 0.0,
+        "description": (
+            "Blends each row with another and their labels likewise, by a share drawn from "
+            "Beta(mixup, mixup): pictures themselves, of texts what the head sees; 0 is none."
+        ),
+    },
+    "average_share": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": 0.0,
+        "description": (
+            "Share of the steps, the last ones, whose weights are averaged into the version; 0 "
+            "takes those of the last step alone."
+        ),
+    },
+    "validation_share": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 0.5,
+        "default": 0.0,
+        "description": (
+            "Share of the newest rows that is not learned from: the head and each epoch are judged "
+            "on them, and the best becomes the version; 0 keeps the last."
+        ),
+    },
     "accumulation": {
         "type": "integer",
         "minimum": 1,
@@ -122,7 +160,10 @@ COMMON: dict[str, dict[str, Any]] = {
         "type": ["integer", "null"],
         "minimum": 1,
         "default": None,
-        "description": "Stop after this many epochs without a better validation score.",
+        "description": (
+            "Stop after this many epochs without a better validation score; needs "
+            "validation_share. null never stops early."
+        ),
     },
 }
 

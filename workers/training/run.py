@@ -4,6 +4,7 @@ import math
 import resource
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from app.domain.answers import CLASS, NUMBER
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
-from workers.training.data import Data, Rows, check_labels, check_numbers, read_rows
+from workers.training.data import (
+    Data,
+    Rows,
+    check_labels,
+    check_numbers,
+    read_rows,
+    set_apart,
+)
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
@@ -106,6 +114,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
 
 def _taught(order: Order, task_type: BringsLearner) -> Trained:
     """Let the loop train a version, by batches and gradients."""
+    order = _with_validation(order)
     job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
     chosen = _device_of(job, recipe, checkpoint)
     learner, known = _opened(job, task_type)
@@ -122,6 +131,27 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
     figures = _figures(loop)
     learner.model.to("cpu")
     return Trained(learner.save, loop.position.step, loop.total_steps, figures)
+
+
+def _with_validation(order: Order) -> Order:
+    """Set rows apart to judge epochs on, where the recipe says so and none were given.
+
+    Raises:
+        RecipeError: it would stop early, and nothing says when.
+    """
+    share, data = float(order.recipe["validation_share"]), order.data
+    if data.validation is not None:
+        return order
+    if not share:
+        if order.recipe["patience"] is not None:
+            raise RecipeError(
+                "patience counts epochs without a better validation score; set validation_share, "
+                "such as 0.1, or leave patience out"
+            )
+        return order
+    n_newest = order.job.n_newest
+    learned, judged, left = set_apart(data.train, data.train.labels, n_newest=n_newest, share=share)
+    return replace(order, job=replace(order.job, n_newest=left), data=Data(learned, judged))
 
 
 def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:

@@ -70,6 +70,13 @@ KNOBS: Mapping[str, Mapping[str, Any]] = {
         "description": "Share of a text's tokens that change places with the next, likewise.",
     },
 }
+SEARCHED: Mapping[str, Mapping[str, Any]] = {
+    "learning_rate": {"low": 2e-5, "high": 5e-4, "log": True},
+    "head_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "epochs": {"low": 1, "high": 4},
+    "start_share": {"choices": [0.0, 0.25, 0.5, 0.75]},
+    "label_smoothing": {"low": 0.0, "high": 0.2},
+}
 MAX_TOKENS = 256
 TOKENISED_ROWS = 512
 INFERENCE_TOKENS = 4096
@@ -263,7 +270,7 @@ class TextClassification:
     default_contract: ClassVar[list[dict[str, Any]]] = [
         {"name": "text", "type": "text", "required": True, "max_length": 10_000}
     ]
-    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS)
+    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS, searched=SEARCHED)
     needed_files: ClassVar[tuple[str, ...]] = WEIGHTS
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 

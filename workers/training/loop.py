@@ -21,7 +21,7 @@ from workers.training.job import Job
 from workers.training.layers import find_head, prepare_attention, set_dropout
 from workers.training.lower import RowStates, lower_layers
 from workers.training.memory import cut, fewest_rows, in_parts
-from workers.training.metrics import accuracy, log_loss
+from workers.training.metrics import summarise
 from workers.training.optimiser import (
     adamw,
     add_to_mean,
@@ -440,8 +440,8 @@ class Loop:
             return
         position, truth = self.position, self.validation.truth
         with self._averaged():
-            scores = self._validation_scores()
-            figures = {"accuracy": accuracy(truth, scores), "log_loss": log_loss(truth, scores)}
+            found = summarise(truth, self._validation_scores(), self.learner.labels)
+            figures = {name: float(found[name]) for name in ("accuracy", "log_loss")}
             position.history.append({"epoch": position.epoch, **figures})
             value = [figures["accuracy"], -figures["log_loss"]]
             if not position.best or value > position.best:
@@ -454,7 +454,7 @@ class Loop:
             step=position.step,
             total_steps=self.total_steps,
             epoch=position.epoch,
-            **{f"validation_{name}": value for name, value in figures.items()},
+            validation={name: value for name, value in found.items() if name != "by_class"},
         )
 
     @contextmanager

@@ -173,6 +173,7 @@ def recipe_schema(
     knobs: Mapping[str, Mapping[str, Any]],
     *,
     common: Mapping[str, Mapping[str, Any]] = COMMON,
+    searched: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON Schema of a task type's recipe.
 
@@ -180,12 +181,16 @@ def recipe_schema(
         defaults: value of every knob that has none in its schema; may replace one that has.
         knobs: schemas of the knobs that this task type alone has.
         common: those of all task types that the loop trains; another trainer has its own.
+        searched: what a search tries of a knob unless it is told otherwise: `low`, `high` and
+            `log`, or `choices`. Written into the knob's schema as `search`.
     """
     properties: dict[str, dict[str, Any]] = copy.deepcopy(
         {name: dict(knob) for name, knob in {**common, **knobs}.items()}
     )
     for name, value in defaults.items():
         properties[name]["default"] = value
+    for name, space in (searched or {}).items():
+        properties[name]["search"] = dict(space)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

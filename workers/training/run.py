@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from app.domain.answers import CLASS, NUMBER
+from app.domain.answers import CLASS, NUMBER, strata_of
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
@@ -103,6 +103,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
     recipe = complete(task_type.recipe_schema, job.recipe)
     data = read_data(job, progress, stop, answers_of(task_type))
     order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
+    order = _with_validation(order, answers_of(task_type))
     if isinstance(task_type, BringsTrainer):
         trained = task_type.train(order)
     elif isinstance(task_type, BringsLearner):
@@ -114,7 +115,6 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
 
 def _taught(order: Order, task_type: BringsLearner) -> Trained:
     """Let the loop train a version, by batches and gradients."""
-    order = _with_validation(order)
     job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
     chosen = _device_of(job, recipe, checkpoint)
     learner, known = _opened(job, task_type)
@@ -133,25 +133,28 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
     return Trained(learner.save, loop.position.step, loop.total_steps, figures)
 
 
-def _with_validation(order: Order) -> Order:
-    """Set rows apart to judge epochs on, where the recipe says so and none were given.
+def _with_validation(order: Order, answers: str) -> Order:
+    """Set rows apart to judge by, where the recipe or the job says so and none were given.
 
     Raises:
-        RecipeError: it would stop early, and nothing says when.
+        RecipeError: it would stop early by rows that it does not set apart.
     """
-    share, data = float(order.recipe["validation_share"]), order.data
+    data, recipe, job = order.data, order.recipe, order.job
     if data.validation is not None:
         return order
+    own = recipe.get("validation_share")
+    if own == 0 and not job.validation_share and recipe["patience"] is not None:
+        raise RecipeError(
+            "patience counts epochs without a better validation score; set validation_share, "
+            "such as 0.1, or leave patience out"
+        )
+    share = float(own or job.validation_share)
     if not share:
-        if order.recipe["patience"] is not None:
-            raise RecipeError(
-                "patience counts epochs without a better validation score; set validation_share, "
-                "such as 0.1, or leave patience out"
-            )
         return order
-    n_newest = order.job.n_newest
-    learned, judged, left = set_apart(data.train, data.train.labels, n_newest=n_newest, share=share)
-    return replace(order, job=replace(order.job, n_newest=left), data=Data(learned, judged))
+    rows = data.train
+    strata = strata_of(rows.numbers()) if answers == NUMBER else rows.labels
+    learned, judged, left = set_apart(rows, strata, n_newest=job.n_newest, share=share)
+    return replace(order, job=replace(job, n_newest=left), data=Data(learned, judged))
 
 
 def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:

@@ -15,8 +15,8 @@ from app.services import training
 from app.services.cards import card
 from app.services.policies import checked_policy
 from tests.integration.support import add_version, examples, retrain, upload
-from tests.integration.test_training_knobs import changed, rewrite
-from tests.integration.test_training_process import text_job
+from tests.integration.test_training_knobs import rewrite
+from tests.integration.test_training_process import image_job
 from workers.jobs.searching import Search, Watch
 from workers.task_types import task_types
 from workers.training.errors import TrainingError
@@ -28,10 +28,9 @@ from workers.training.supervise import Outcome
 
 scan(workers.task_types)
 SPACE = {
-    "learning_rate": KnobRange(1e-6, 1e-2, log=True),
-    "head_learning_rate": KnobRange(1e-6, 1e-2, log=True),
-    "epochs": KnobRange(2, 3),
-    "label_smoothing": KnobChoices([0.0, 0.1]),
+    "learning_rate": KnobRange(1e-6, 2e-2, log=True),
+    "epochs": KnobRange(3, 5),
+    "mixup": KnobChoices([0.0, 0.1]),
 }
 
 
@@ -78,17 +77,13 @@ def wanted(**changes: Any) -> SearchPolicy:
 def begun(work, model, artifacts, tmp_path):
     """Begin a run that searches; return its lease and the folder of its job."""
 
-    def begin(search: SearchPolicy, name: str = "job", **recipe: Any):
+    def begin(search: SearchPolicy, name: str = "job"):
         if not work_has_rows(work, model):
             upload(work, artifacts, model, examples(40))
         run = retrain(work, model, search=search, seed=5)
         lease = training.begin(work, only=run.id, owner="w", seconds=60.0)
-        directory = text_job(tmp_path / name)
-        start = {
-            "validation": None,
-            "recipe": {"head": "random", "start_share": 0.0, **recipe, "token_budget": 256},
-        }
-        return lease, changed(directory, **start)
+        directory = image_job(tmp_path / name)
+        return lease, directory
 
     return begin
 
@@ -122,7 +117,6 @@ def test_a_search_prunes_what_falls_behind_and_the_job_gets_the_best_recipe(work
 
     trials = trials_of(work, lease)
     complete = [one for one in trials if one["state"] == "complete"]
-    print(*trials, sep="\n")
     assert [one["number"] for one in trials] == list(range(6))
     assert {one["state"] for one in trials} == {"complete", "pruned"}
     best = min(complete, key=lambda one: one["score"])
@@ -136,13 +130,13 @@ def test_a_search_prunes_what_falls_behind_and_the_job_gets_the_best_recipe(work
 
 
 def test_a_search_whose_worker_was_lost_ends_as_if_it_had_not_been(work, model, begun):
-    lease, whole = begun(wanted(), "whole")
+    lease, whole = begun(wanted(n_trials=4), "whole")
     search_of(work, lease, whole).run()
     expected = untimed(trials_of(work, lease))
     with work:
         work.runs.advance(lease.job_id, training.RunEvent.FAILED)
-    lease, directory = begun(wanted(), "broken")
-    n_left = [9]
+    lease, directory = begun(wanted(n_trials=4), "broken")
+    n_left = [7]
 
     def breaking(place: Path, watch: Watch) -> Outcome:
         class Breaks(Heard):
@@ -177,7 +171,7 @@ def test_a_spent_budget_begins_no_further_trial(work, begun):
 
 def test_trials_that_fail_are_kept_with_their_reason_and_a_search_of_them_alone_fails(work, begun):
     lease, directory = begun(wanted(n_trials=2))
-    rewrite(directory, "label", ["sport"] * 80)
+    rewrite(directory, "label", ["level"] * 96)
 
     ended = search_of(work, lease, directory).run()
 

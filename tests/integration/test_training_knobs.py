@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import workers.task_types
 from app.domain.registry import scan
-from tests.integration.test_training_process import image_job, picture, text_job
+from tests.integration.test_training_process import image_job, picture, table_job, text_job
 from workers.task_types import task_types
 from workers.training import checkpoints, loop
 from workers.training.errors import RecipeError
@@ -183,3 +183,23 @@ def test_a_run_with_all_knobs_turned_ends_with_the_same_bits_wherever_it_is_stop
     assert n_stops >= 3
     assert checkpoints.latest(directory) is not None
     assert describe(directory / "output") == describe(tmp_path / "whole" / "output")
+
+
+def test_a_job_sets_newest_rows_apart_for_a_trainer_of_its_own_too(tmp_path: Path) -> None:
+    directory = changed(table_job(tmp_path / "job"), validation_share=0.2, n_newest=200)
+    result = trained(directory, rounds=20)
+
+    assert result["n_validation"] == 40
+    assert result["n_train"] == 760
+    assert result["n_newest"] == 160
+    assert 0.5 < result["metrics"]["accuracy"] < 1
+
+
+def test_numbers_are_set_apart_by_the_quarters_of_their_range(tmp_path: Path) -> None:
+    directory = table_job(tmp_path / "job")
+    rewrite(directory, "label", [str(float(k)) for k in range(800)])
+    numbers = {"task_type": "tabular-regression", "labels": [], "validation_share": 0.2}
+    result = trained(changed(directory, **numbers), rounds=5)
+
+    assert result["n_validation"] == pytest.approx(160, abs=10)
+    assert result["metrics"]["rmse"] == pytest.approx(231, rel=0.4)

@@ -11,6 +11,7 @@ a run that searches.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -28,7 +29,6 @@ STATES: Final[Mapping[str, TrialState]] = {
     PRUNED: TrialState.PRUNED,
     FAILED: TrialState.FAIL,
 }
-MOST_SEEDS: Final = 2**32
 N_COMPARED: Final = 3
 """Trials without which the median says little."""
 
@@ -83,12 +83,17 @@ def _study(search: Mapping[str, Any], before: Sequence[Trial], *, seed: int) -> 
     study = optuna.create_study(
         study_name="search",  # Hyperband's brackets are drawn by the name
         direction=search["direction"],
-        sampler=optuna.samplers.TPESampler(seed=(seed + len(before)) % MOST_SEEDS),
+        sampler=optuna.samplers.TPESampler(seed=_seed_of(seed, len(before))),
         pruner=_pruner(search["pruner"]),
     )
     known = distributions(search["space"])
     study.add_trials([_frozen(one, known) for one in before])
     return study
+
+
+def _seed_of(seed: int, number: int) -> int:
+    """Return a trial's own seed, unlike that of any other trial of any run."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def _pruner(name: str) -> BasePruner:

@@ -2,11 +2,11 @@
 
 Plays dated streams against a running service over REST only, as a user's service would: predicts
 with `Champion`, logs what it answered, sends the labels of a slice as the next one opens, and
-lets the service decide with its default policy (congress_party: as the owner of a world that itself
-turns over would have it, see `TURNS_OVER`). Prints a table by slice: `frozen` (the first
-champion, never retrained), `maintained` (what users got), and from a result file `every slice`
-(retrained before every slice) and `oracle` (half of the slice itself in the training data), both
-by a cheap recipe on cached embeddings (`bench/streams_reference.py`).
+lets the service decide: digits_by_writer by its default policy, the others by what the owner of
+such a world would state (`GROWS` of arxiv_titles, `TURNS_OVER` of congress_party). Prints a table
+by slice: `frozen` (the first champion, never retrained), `maintained` (what users got), and from a
+result file `every slice` (retrained before every slice) and `oracle` (half of the slice itself in
+the training data), both by a cheap recipe on cached embeddings (`bench/streams_reference.py`).
 
     python bench/streams.py --data FOLDER [--streams digits_by_writer arxiv_titles ...] [--url URL]
 
@@ -59,10 +59,10 @@ TURNS_OVER = {
 they do not make new ones few; no version is held to what was reached in an easier time; one that is
 a few points worse may stay."""
 GROWS = {"triggers": {"drift": {}, "performance": {}, "growth": {"share": 0.65}}}
-MAY_LOSE = 0.02
 """The policy of a world that moves slowly and where rows are few: two thirds more are worth a
-retrain before any harm is proved; and a few hundred rows to judge by cannot tell less than two
-points."""
+retrain before any harm is proved."""
+MAY_LOSE = 0.02
+"""The margin of its objective: the few hundred rows to judge by cannot tell less."""
 WAIT_SECONDS = 3600.0
 BATCH = 2000
 

@@ -136,11 +136,7 @@ class PairedLosses:
     @property
     def p_value(self) -> float:
         """The one-sided p-value that the challenger is no better."""
-        if self.n < 2:
-            return 1.0
-        if self.error == 0:
-            return 0.0 if self.gain > 0 else 1.0
-        return student_tail(self.gain / self.error, self.n - 1)
+        return paired_t_test(self.n, self.gain, self.error)
 
     def is_idle(self, margin: float) -> bool:
         """Return whether the challenger tells no more of these rows than one number would.
@@ -193,6 +189,21 @@ def pair_losses(
         gain=float(differences.mean()),
         error=float(differences.std(ddof=1)) / sqrt(n) if n > 1 else float("nan"),
     )
+
+
+def paired_t_test(n: int, gain: float, error: float) -> float:
+    """Return the one-sided p-value of a mean difference by Student's t; 1 of a single pair.
+
+    Args:
+        n: pairs, at least 1.
+        gain: their mean difference.
+        error: its standard error.
+    """
+    if n < 2:
+        return 1.0
+    if error == 0:
+        return 0.0 if gain > 0 else 1.0
+    return student_tail(gain / error, n - 1)
 
 
 def student_tail(t: float, degrees: float) -> float:
@@ -255,13 +266,8 @@ class PairedScores:
     @property
     def p_value(self) -> float:
         """The one-sided p-value that the challenger is no better."""
-        if self.n < 2:
-            return 1.0
-        variance = (self.squares - self.n * self.gain**2) / (self.n - 1)
-        error = sqrt(max(variance, 0.0) / self.n)
-        if error == 0:
-            return 0.0 if self.gain > 0 else 1.0
-        return student_tail(self.gain / error, self.n - 1)
+        variance = (self.squares - self.n * self.gain**2) / max(self.n - 1, 1)
+        return paired_t_test(self.n, self.gain, sqrt(max(variance, 0.0) / self.n))
 
     def is_idle(self, margin: float) -> bool:
         """Return whether the challenger does no better on these rows than saying nothing.

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import compress
 from pathlib import Path
@@ -127,9 +128,7 @@ def as_seen_by(
         example = row.example
         if champion is not None and row.version == champion.number:
             wrong = difficulty(answer, example.label, row.prediction, row.scores)
-            example = Example(
-                example.id, example.inputs, example.label, example.at, example.observed_at, wrong
-            )
+            example = replace(example, difficulty=wrong)
         yield example
 
 

@@ -119,6 +119,25 @@ class Kind(Protocol):
         ...
 
 
+def misfit_of_labels(model: MaintainedModel, version: Any, what: str) -> str | None:
+    """Return that a version's labels are not the model's, if they are not.
+
+    Args:
+        model: whose labels they should be.
+        version: with labels.
+        what: how a sentence about them begins, such as "its labels are".
+    """
+    if set(version.labels) == set(model.labels):
+        return None
+    theirs, ours = ", ".join(version.labels), ", ".join(model.labels)
+    return f"{what} {theirs}, but the model's are {ours}"
+
+
+def embedding_of(features: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Return the vectors of rows, (n, d), as detectors take them."""
+    return np.asarray(features, dtype=np.float64)
+
+
 def slices_of_rows(
     model: MaintainedModel, rows: Sequence[Example], ours: NDArray[Any], theirs: NDArray[Any]
 ) -> Mapping[str, Mapping[str, Any]]:

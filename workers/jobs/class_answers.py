@@ -15,7 +15,7 @@ from app.services.documents import document
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
 from app.services.snapshots import evenly
-from workers.jobs.answering import Answered, means, slices_of_rows
+from workers.jobs.answering import Answered, embedding_of, means, misfit_of_labels, slices_of_rows
 from workers.jobs.champions import loaded
 from workers.jobs.class_scores import SIGNAL, are_joint, is_unsaid, logged
 from workers.jobs.fields import Columns, Inputs
@@ -32,10 +32,7 @@ class ClassAnswers:
 
     def misfit(self, model: MaintainedModel, version: Classifier) -> str | None:
         """Return that its labels are not the model's, if they are not."""
-        if set(version.labels) == set(model.labels):
-            return None
-        theirs, ours = ", ".join(version.labels), ", ".join(model.labels)
-        return f"its labels are {theirs}, but the model's are {ours}"
+        return misfit_of_labels(model, version, "its labels are")
 
     def settled(self, model: MaintainedModel, rows: Sequence[Example]) -> MaintainedModel:
         """Return the model: a label is right or wrong."""
@@ -110,9 +107,9 @@ class ClassAnswers:
         """Return prediction, confidence, embedding and, of more than two classes, all scores."""
         scores, labels = version.scores(inputs), version.labels
         answers = [labels[index] for index in scores.argmax(axis=1)]
-        embeddings = {"embedding": _as_embedding(version.features(inputs))}
+        embeddings = {"embedding": embedding_of(version.features(inputs))}
         if are_joint(labels):
-            embeddings[SIGNAL] = _as_embedding(scores)
+            embeddings[SIGNAL] = embedding_of(scores)
         return {
             "categorical": {"prediction": np.asarray(answers, dtype=object)},
             "numeric": {"confidence": scores.max(axis=1).astype(np.float64)},
@@ -139,7 +136,7 @@ class ClassAnswers:
         classes: Sequence[str],
     ) -> Columns:
         """Return the same signals of logged answers."""
-        embeddings = {"embedding": _as_embedding(np.stack([one.features for one in answered]))}
+        embeddings = {"embedding": embedding_of([one.features for one in answered])}
         if are_joint(classes):
             embeddings[SIGNAL] = np.stack([one.scores for one in answered])
         said = np.asarray([row.prediction for row in rows], dtype=object)
@@ -190,7 +187,3 @@ def scores_of(
         if label in known:
             ordered[:, column] = scores[:, known[label]]
     return ordered
-
-
-def _as_embedding(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(features, dtype=np.float64)

@@ -16,7 +16,7 @@ from app.services.batches import Columns as StoredRows
 from app.services.documents import document
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
-from workers.jobs.answering import Answered, slices_of_rows
+from workers.jobs.answering import Answered, embedding_of, slices_of_rows
 from workers.jobs.champions import loaded
 from workers.jobs.fields import Columns, Inputs
 from workers.task_types import task_types
@@ -111,7 +111,7 @@ class NumberAnswers:
         """Return prediction, a number, and embedding."""
         return {
             "numeric": {"prediction": np.asarray(version.values(inputs), dtype=np.float64)},
-            "embedding": {"embedding": _as_embedding(version.features(inputs))},
+            "embedding": {"embedding": embedding_of(version.features(inputs))},
         }
 
     def asked(self, version: Regressor, rows: Sequence[Observation]) -> list[Answered]:
@@ -127,10 +127,9 @@ class NumberAnswers:
         classes: Sequence[str],
     ) -> Columns:
         """Return the same signals of logged answers."""
-        features = np.stack([one.features for one in answered])
         return {
             "numeric": {"prediction": _numbers([row.prediction for row in rows])},
-            "embedding": {"embedding": _as_embedding(features)},
+            "embedding": {"embedding": embedding_of([one.features for one in answered])},
         }
 
     def of_stored(
@@ -175,7 +174,3 @@ def _scale_of(model: MaintainedModel) -> float | None:
 def _numbers(texts: Sequence[str | None]) -> NDArray[np.float64]:
     """Return kept numbers, (n,); NaN where missing."""
     return np.array([np.nan if text is None else float(text) for text in texts], dtype=np.float64)
-
-
-def _as_embedding(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.asarray(features, dtype=np.float64)

@@ -21,7 +21,7 @@ from app.domain.versions import ModelVersion
 from app.services.batches import Columns as StoredRows
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
-from workers.jobs.answering import Answered, slices_of_rows
+from workers.jobs.answering import Answered, embedding_of, misfit_of_labels, slices_of_rows
 from workers.jobs.champions import loaded
 from workers.jobs.fields import Columns, Inputs
 from workers.training.span_metrics import KnownWords, of_answers, summarise
@@ -39,10 +39,7 @@ class SpanAnswers:
 
     def misfit(self, model: MaintainedModel, version: Tagger) -> str | None:
         """Return that its labels are not the model's, if they are not."""
-        if set(version.labels) == set(model.labels):
-            return None
-        theirs, ours = ", ".join(version.labels), ", ".join(model.labels)
-        return f"its spans have the labels {theirs}, but the model's are {ours}"
+        return misfit_of_labels(model, version, "its spans have the labels")
 
     def settled(self, model: MaintainedModel, rows: Sequence[Example]) -> MaintainedModel:
         """Return the model: F1 needs no scale."""
@@ -103,7 +100,7 @@ class SpanAnswers:
         said = version.tagged(inputs)
         columns = _looks([one.spans for one in said], _lengths(model, inputs))
         columns["numeric"]["confidence"] = np.array([one.confidence for one in said])
-        columns["embedding"] = {"embedding": _embedding([one.features for one in said])}
+        columns["embedding"] = {"embedding": embedding_of([one.features for one in said])}
         return columns
 
     def asked(self, version: Tagger, rows: Sequence[Observation]) -> list[Answered]:
@@ -122,7 +119,7 @@ class SpanAnswers:
         readings = [_reading(row.prediction) for row in rows]
         columns = _looks(readings, _lengths(model, [row.inputs for row in rows]))
         columns["numeric"]["confidence"] = np.array([one.confidence for one in answered])
-        columns["embedding"] = {"embedding": _embedding([one.features for one in answered])}
+        columns["embedding"] = {"embedding": embedding_of([one.features for one in answered])}
         return columns
 
     def of_stored(
@@ -236,7 +233,3 @@ def _main_label(reading: Reading | None) -> str | None:
         return None
     counts = Counter(span.label for span in reading)
     return min(counts, key=lambda label: (-counts[label], label), default=NO_LABEL)
-
-
-def _embedding(features: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    return np.asarray(np.stack(features), dtype=np.float64)

@@ -127,9 +127,8 @@ def main() -> None:
     """Load, then serve."""
     requests, parent = int(sys.argv[1]), int(sys.argv[2])
     process.die_with(parent)
-    os.close(
-        os.pidfd_open(os.getpid())
-    )  # where the kernel refuses it, the runs start by themselves
+    # Where the kernel refuses it, this server ends here, and the runs start by themselves.
+    os.close(os.pidfd_open(os.getpid()))
     scan(importlib.import_module(process.PLUG_INS))
     gc.freeze()  # what is loaded stays shared with the runs
     with socket.socket(fileno=requests) as asked:

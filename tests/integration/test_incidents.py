@@ -115,7 +115,10 @@ def test_two_checks_at_once_cannot_open_it_twice(work, model, champion, opened):
 def test_rows_of_an_incident_are_neither_counted_nor_learned_from(work, model, opened):
     with work:
         assert work.observations.n_labelled(model.id, after_label=0) == 60
-        learned = list(work.observations.labelled(model.id, after_label=0, through_label=10**12))
+        learned = [
+            row.example
+            for row in work.observations.labelled(model.id, after_label=0, through_label=10**12)
+        ]
     assert {row.id.partition("-")[0] for row in learned} == {"o"}
 
 

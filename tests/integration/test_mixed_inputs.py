@@ -205,6 +205,9 @@ def test_a_labelled_row_tells_when_it_was_observed(work, mixed):
 
     with work:
         _, through = work.observations.horizon(mixed.id)
-        found = list(work.observations.labelled(mixed.id, after_label=0, through_label=through))
+        found = [
+            row.example
+            for row in work.observations.labelled(mixed.id, after_label=0, through_label=through)
+        ]
 
     assert {row.observed_at for row in found} == {datetime.fromisoformat(at)}

@@ -143,6 +143,9 @@ def test_a_day_goes_when_the_last_model_no_longer_needs_it(work, engine, week):
     assert day in partitions(engine)
     assert enforce(work, days=11) == N
     assert newest(work, month) == []
+    for days in range(12, 32):  # where something was at work on it, the next days try again
+        if day in partitions(engine):
+            assert enforce(work, days=days) == 0
     assert day not in partitions(engine)
     with work:
         events = [

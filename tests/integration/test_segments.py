@@ -109,7 +109,10 @@ def test_labelled_rows_of_both_kinds_come_with_their_inputs(work, held):
 
     with work:
         through = work.observations.horizon(held.id)[1]
-        found = list(work.observations.labelled(held.id, after_label=0, through_label=through))
+        found = [
+            row.example
+            for row in work.observations.labelled(held.id, after_label=0, through_label=through)
+        ]
 
     assert [(row.id, row.inputs) for row in found] == list(
         zip((row["id"] for row in rows), inputs_sent(rows), strict=True)

@@ -164,7 +164,7 @@ def test_a_row_that_does_not_fit_alone_is_told_with_what_would_work(tmp_path: Pa
     directory = long_job(tmp_path / "job", n_long=N_ROWS, head="random", precision="bf16")
     resize(directory, hidden_size=256, num_attention_heads=128)
 
-    assert limited(directory, 60) == 1, told_by(directory)
+    assert limited(directory, 100) == 1, told_by(directory)
 
     error = json.loads((directory / "error.json").read_text())
     assert error["type"] == "/problems/out-of-memory"

@@ -204,8 +204,24 @@ def recipes() -> str:
             ]
             for knob, schema in sorted(task_type.recipe_schema["properties"].items())
         ]
-        parts.append(f"### `{name}`\n\n{table(['Knob', 'Default', 'Bounds', 'Meaning'], rows)}")
+        knobs_of_it = table(["Knob", "Default", "Bounds", "Meaning"], rows)
+        parts.append(f"### `{name}`\n\n{knobs_of_it}\n\n{searched(task_type.recipe_schema)}")
     return "\n\n".join(parts)
+
+
+def searched(schema: Mapping[str, Any]) -> str:
+    """Return what a search tries unless it is told otherwise."""
+    parts = []
+    for name, knob in sorted(schema["properties"].items()):
+        space = knob.get("search")
+        if space is None:
+            continue
+        if "choices" in space:
+            parts.append(f"`{name}` ({', '.join(code(value) for value in space['choices'])})")
+        else:
+            scale = " on a log scale" if space.get("log") else ""
+            parts.append(f"`{name}` ({space['low']:g} to {space['high']:g}{scale})")
+    return f"A search tries {', '.join(parts)}."
 
 
 def schema_bounds(schema: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from app.domain.errors import printable
 from app.domain.observations import time_of
-from app.domain.policies import SelectionPolicy
+from app.domain.policies import SearchPolicy, SelectionPolicy
 from app.domain.training import HIGHEST_PRIORITY
 
 Name = Annotated[
@@ -221,6 +221,10 @@ class RetrainBody(Body):
     selection: Annotated[
         SelectionPolicy | None,
         Field(description="which rows the run trains on; null: the policy's"),
+    ] = None
+    search: Annotated[
+        SearchPolicy | None,
+        Field(description="how the run's recipe is searched for; null: as the policy says"),
     ] = None
 
 
@@ -576,6 +580,8 @@ class RunAnswer(Answer):
         device: the GPU it has to itself while it runs, by its UUID.
         selection: which rows it was asked to train on; `snapshot.selection` says how many old and
             new ones that left.
+        search: how its recipe is searched for, with its `trials` (number, recipe, state, score,
+            scores by epoch, seconds, error) and the number of the `best`; null without a search.
     """
 
     id: UUID
@@ -587,6 +593,7 @@ class RunAnswer(Answer):
     attempt: int
     start_from: str
     selection: dict[str, Any]
+    search: dict[str, Any] | None
     progress: dict[str, Any] | None
     decision: UUID | None
     version: int | None

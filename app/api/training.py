@@ -27,7 +27,7 @@ from app.api.schemas import (
     RunHistoryAnswer,
 )
 from app.domain.training import TrainingRun
-from app.services import decisions, queueing, training, usage
+from app.services import decisions, queueing, searches, training, usage
 from app.services.documents import document
 from app.services.ports import Json
 
@@ -55,6 +55,7 @@ def shown(name: str, run: TrainingRun, places: Mapping[UUID, Json]) -> Json:
         "start_from": run.spec.start_from,
         "recipe": run.spec.recipe,
         "selection": run.spec.selection,
+        "search": searches.shown(run),
         "seed": run.spec.seed,
         "progress": run.progress,
         "decision": run.decision_id,
@@ -94,6 +95,7 @@ def retrain(
         is_forced=body.force,
         priority=body.priority,
         selection=body.selection,
+        search=body.search,
     )
     run = decisions.retrain(work, actor, name, request, key=idempotency_key, now=now())
     with work:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from app.domain.seasons import Season
 from app.domain.training import HIGHEST_PRIORITY
@@ -15,6 +15,7 @@ Options = dict[str, Any]
 Named = dict[str, Options]
 """Plug-ins by name with their options; the order does not matter."""
 
+MOST_TRIALS: Final = 200
 _CONFIG: Final[Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
@@ -183,6 +184,60 @@ class SelectionPolicy:
 
 
 @dataclass(frozen=True)
+class KnobRange:
+    """Values of a knob from low to high, both included.
+
+    Attributes:
+        log: whether values are as likely between 1 and 10 as between 10 and 100.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    __pydantic_config__ = _CONFIG
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range, and a logarithm of what has none.
+
+        Raises:
+            ValueError: which of both.
+        """
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be above 0 where log is true")
+
+
+@dataclass(frozen=True)
+class KnobChoices:
+    """The values that a knob may have."""
+
+    choices: Annotated[list[str | float | bool | None], MinLen(2)]
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
+class SearchPolicy:
+    """How a recipe is searched for: by trials, each a training run of its own, judged apart.
+
+    Attributes:
+        n_trials: at most.
+        budget_seconds: of all trials together; null is the run's deadline alone.
+        space: the range or choices of each knob that is searched; null is the task type's own.
+        pruner: what stops a trial that falls behind: "median" of the others at the same epoch,
+            "hyperband", or "none".
+        validation_share: of the newest rows, set apart from the training rows to judge trials on.
+    """
+
+    n_trials: Annotated[int, Ge(1), Le(MOST_TRIALS)] = 20
+    budget_seconds: Annotated[float, Gt(0.0)] | None = None
+    space: dict[str, KnobRange | KnobChoices] | None = None
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    validation_share: Annotated[float, Gt(0.0), Le(0.5)] = 0.2
+    __pydantic_config__ = _CONFIG
+
+
+@dataclass(frozen=True)
 class RetrainPolicy:
     """When a training run may start, and from what.
 
@@ -196,6 +251,8 @@ class RetrainPolicy:
         start_from: "champion" (warm start) or "base".
         recipe: the task type's knobs; what is left out takes the task type's default.
         selection: which rows a run trains on.
+        search: searches for the knobs that suit these rows best (`n_trials`, `budget_seconds`,
+            `space`, `pruner`, `validation_share`); null trains by the recipe as it is.
         holdout_share: of the newest labelled rows kept out of training to judge on.
         checkpoint_every_seconds: at most so much work is lost with a worker.
         deadline_seconds: a run that takes longer is stopped.
@@ -213,6 +270,7 @@ class RetrainPolicy:
     start_from: Literal["champion", "base"] = "champion"
     recipe: Options = field(default_factory=dict)
     selection: SelectionPolicy = field(default_factory=SelectionPolicy)
+    search: SearchPolicy | None = None
     holdout_share: Annotated[float, Gt(0.0), Lt(1.0)] = 0.25
     checkpoint_every_seconds: Annotated[float, Gt(0.0)] = 10.0
     deadline_seconds: Annotated[float, Gt(0.0)] = 7200.0

@@ -66,6 +66,8 @@ class RunSpec:
         seed: of everything random.
         selection: which rows it trains on, as the policy's `retrain.selection` says it; nothing
             is all.
+        search: how its recipe is searched for, the space written out, with the `metric` and
+            `direction` to search by; None where the recipe is trained as it is.
     """
 
     start_from: str
@@ -75,6 +77,7 @@ class RunSpec:
     through_dataset: datetime
     seed: int
     selection: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class TrainingRun:
         priority: among the runs that wait, larger goes first.
         device: UUID of the GPU that it has to itself while it runs.
         usage: what all its attempts have used (`app.domain.usage`); None before the first.
+        trials: of its search, in order (`app.domain.searches`).
     """
 
     id: UUID
@@ -111,6 +115,7 @@ class TrainingRun:
     actor: str = ""
     device: str | None = None
     usage: Mapping[str, Any] | None = None
+    trials: Sequence[Mapping[str, Any]] = ()
 
     def waited_seconds(self, now: datetime) -> float:
         """Return how long it waited for its first start; until now, or its end, without one."""

@@ -13,7 +13,7 @@ from app.domain.models import MaintainedModel
 from app.domain.training import TrainingRun
 from app.domain.usage import JOULES_PER_KWH
 from app.domain.versions import ModelVersion
-from app.services import versions
+from app.services import searches, versions
 from app.services.documents import document
 from app.services.ports import Json, UnitOfWork
 
@@ -123,10 +123,34 @@ def _training(model: MaintainedModel, shown: Json, run: TrainingRun | None) -> s
         (
             f"## How it was made\n\n{_facts(facts)}",
             f"Its recipe, in full:\n\n```json\n{recipe}\n```",
+            *_search(run),
             f"The same again: `POST /v1/models/{model.name}/retrain` with `repeat_of` "
             f"{_code(run.id)}.",
         )
     )
+
+
+def _search(run: TrainingRun) -> list[str]:
+    """Return the trials of the search that its recipe came from; nothing without a search."""
+    search = searches.shown(run)
+    if search is None:
+        return []
+    rows = [
+        [
+            f"{one['number']}{', the best' if one['number'] == search['best'] else ''}",
+            _code(json.dumps(one["recipe"], sort_keys=True)),
+            one["state"],
+            _optional(one["score"]) or "",
+            _figure(one["seconds"]),
+        ]
+        for one in search["trials"]
+    ]
+    told = (
+        f"Its recipe is the best of a search, by {_plain(search['metric'])} on "
+        f"{search['validation_share']:.0%} of the newest training rows, set apart in the trials "
+        "and learned from in the end:"
+    )
+    return [told, _table(["Trial", "Knobs", "State", "Score", "Seconds"], rows)]
 
 
 def _start(shown: Json, run: TrainingRun) -> str:

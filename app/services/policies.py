@@ -1,11 +1,8 @@
 """Policy documents: from JSON to the typed policy, and changes to them."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from croniter import CroniterError, croniter
-from jsonschema import Draft202012Validator, FormatChecker
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain.decisions import Trigger
@@ -15,11 +12,12 @@ from app.domain.promotion import Gate
 from app.domain.registry import Registry
 from app.gates import gates
 from app.services.documents import document
+from app.services.options import option_faults
 from app.services.ports import Json, UnitOfWork
+from app.services.searches import search_faults
 from app.triggers import triggers
 
 _POLICY: Final = TypeAdapter(Policy)
-_FORMATS: Final = FormatChecker(formats=())
 
 
 def policy_schema() -> Json:
@@ -78,30 +76,6 @@ def _plugin_faults(
     return faults
 
 
-def option_faults(
-    schema: Mapping[str, Any], options: Mapping[str, Any], pointer: str
-) -> list[Fault]:
-    """Return where options break their JSON Schema."""
-    return [
-        Fault("/".join([pointer, *(str(part) for part in error.absolute_path)]), error.message)
-        for error in Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(
-            dict(options)
-        )
-    ]
-
-
-@_FORMATS.checks("cron")
-def _is_cron(value: object) -> bool:
-    """Tell whether a text is a cron expression of five fields that ever comes due."""
-    if not isinstance(value, str):
-        return True
-    try:
-        croniter(value, datetime.now(UTC)).get_next(datetime)
-    except (CroniterError, ValueError):
-        return False
-    return len(value.split()) == 5
-
-
 def _detector_faults(work: UnitOfWork, policy: Policy) -> list[Fault]:
     known = {plugin.name: plugin for plugin in work.plugins.of_kind("detector")}
     faults = []
@@ -123,7 +97,10 @@ def _recipe_faults(work: UnitOfWork, policy: Policy, task_type: str) -> list[Fau
     plugin = work.plugins.find("task_type", task_type)
     if plugin is None:
         return []
-    return option_faults(plugin.options, policy.retrain.recipe, "/policy/retrain/recipe")
+    faults = option_faults(plugin.options, policy.retrain.recipe, "/policy/retrain/recipe")
+    if policy.retrain.search is not None:
+        faults += search_faults(plugin.options, policy.retrain.search, "/policy/retrain/search")
+    return faults
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Json:

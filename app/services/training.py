@@ -9,12 +9,13 @@ from uuid import UUID
 from app.domain.errors import Conflict, Fault, IllegalTransition, Invalid
 from app.domain.identity import content_hash, digest_of_files, new_id
 from app.domain.models import MaintainedModel
-from app.domain.policies import Policy, SelectionPolicy
+from app.domain.policies import Policy, SearchPolicy, SelectionPolicy
 from app.domain.training import MAXIMUM_ATTEMPTS, Lease, RunEvent, RunSpec, RunState, TrainingRun
 from app.domain.versions import ModelFile, ModelVersion, Origin, VersionState
-from app.services import performance, queueing
+from app.services import performance, queueing, searches
 from app.services.documents import document
-from app.services.policies import option_faults, read_policy
+from app.services.options import option_faults
+from app.services.policies import read_policy
 from app.services.ports import Actor, Artifacts, Json, UnitOfWork
 from app.services.snapshots import Snapshot, add_dataset, evenly
 
@@ -27,6 +28,7 @@ class Request:
         is_forced: start in spite of incidents; their rows are not learned from all the same.
         priority: among all runs that wait; None = the policy's.
         selection: which rows it trains on; None = the policy's.
+        search: how its recipe is searched for; None = the policy's.
     """
 
     reason: str
@@ -37,6 +39,7 @@ class Request:
     is_forced: bool = False
     priority: int | None = None
     selection: SelectionPolicy | None = None
+    search: SearchPolicy | None = None
 
 
 def start(
@@ -59,7 +62,8 @@ def start(
     repeated = work.runs.get(wanted.repeat_of, model.id) if wanted.repeat_of else None
     start_from = wanted.start_from or policy.retrain.start_from
     recipe = dict(policy.retrain.recipe if wanted.recipe is None else wanted.recipe)
-    recipe = _with_aim(work, model, policy, champion, recipe)
+    search = _search_of(work, model, wanted.search or policy.retrain.search)
+    recipe = _with_aim(work, model, policy, champion, recipe, is_searched=search is not None)
     asked = RunSpec(
         start_from="base" if champion is None else start_from,
         champion=champion.id if champion else None,
@@ -68,6 +72,7 @@ def start(
         through_dataset=now,
         seed=run_id.int % 2**31 if wanted.seed is None else wanted.seed,
         selection=document(wanted.selection or policy.retrain.selection),
+        search=search,
     )
     run = TrainingRun(
         id=run_id,
@@ -106,17 +111,40 @@ def _with_aim(
     policy: Policy,
     champion: ModelVersion | None,
     recipe: dict[str, Any],
+    *,
+    is_searched: bool,
 ) -> dict[str, Any]:
     """Return the recipe with the accuracy at which a cheap rung suffices: what is held to now.
 
-    It is written down with the run, so that a repetition aims at the same.
+    It is written down with the run, so that a repetition aims at the same. A search looks for the
+    best, so that nothing suffices.
     """
     plugin = work.plugins.find("task_type", model.task_type)
     has_rungs = plugin is not None and "sufficient" in plugin.options.get("properties", {})
-    if not has_rungs or champion is None or recipe.get("sufficient") is not None:
+    if not has_rungs or recipe.get("sufficient") is not None:
+        return recipe
+    if is_searched:
+        return {**recipe, "sufficient": 1.0}
+    if champion is None:
         return recipe
     held_to = performance.yardstick(work, policy, champion)
     return recipe if held_to is None else {**recipe, "sufficient": held_to[0]}
+
+
+def _search_of(
+    work: UnitOfWork, model: MaintainedModel, search: SearchPolicy | None
+) -> Json | None:
+    """Return a search with its space written out.
+
+    Raises:
+        Invalid: no worker has said yet what can be searched.
+    """
+    if search is None:
+        return None
+    plugin = work.plugins.find("task_type", model.task_type)
+    if plugin is None:
+        raise Invalid(f"no worker has announced the recipe of {model.task_type}; start one")
+    return searches.resolved(plugin.options, search, model.objective)
 
 
 def known_request(
@@ -137,6 +165,7 @@ def known_request(
             **({"force": True} if request.is_forced else {}),
             **({} if request.priority is None else {"priority": request.priority}),
             **({} if request.selection is None else {"selection": document(request.selection)}),
+            **({} if request.search is None else {"search": document(request.search)}),
         }
     )
     found = work.runs.by_key(model.id, key) if key else None
@@ -162,6 +191,8 @@ def check_request(work: UnitOfWork, model: MaintainedModel, request: Request) ->
     plugin = work.plugins.find("task_type", model.task_type)
     if plugin is not None and request.recipe:
         faults += option_faults(plugin.options, request.recipe, "/recipe")
+    if plugin is not None and request.search is not None:
+        faults += searches.search_faults(plugin.options, request.search, "/search")
     if faults:
         raise Invalid("the request is not valid", faults)
     has_dataset = work.datasets.of(model.id, "training") or work.datasets.of(model.id, "reference")

@@ -188,6 +188,7 @@ class RunDocument(TypedDict):
     seed: int
     recipe: dict[str, Any]
     selection: dict[str, Any]
+    search: dict[str, Any] | None
     result: dict[str, Any] | None
 
 

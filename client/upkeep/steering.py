@@ -94,6 +94,7 @@ class Steering(Reading):
         start_from: Literal["champion", "base"] | None = None,
         recipe: Mapping[str, Any] | None = None,
         selection: Mapping[str, Any] | None = None,
+        search: Mapping[str, Any] | None = None,
         seed: int | None = None,
         repeat_of: str | None = None,
         force: bool = False,
@@ -111,6 +112,8 @@ class Steering(Reading):
             recipe: the task type's knobs that differ from their defaults.
             selection: which rows it trains on, as `retrain.selection` of the policy has it, such as
                 {"by": "reservoir", "maximum_rows": 2000}; None = the policy's.
+            search: how its recipe is searched for, such as {"n_trials": 20, "budget_seconds":
+                3600}; None = as the policy says.
             seed: of everything random; None = drawn.
             repeat_of: id of a run to do again, on the same data with the same seed.
             force: in spite of incidents upstream; their rows are left out all the same.
@@ -129,6 +132,7 @@ class Steering(Reading):
             "start_from": start_from,
             "recipe": recipe,
             "selection": selection,
+            "search": search,
             "seed": seed,
             "repeat_of": repeat_of,
             "priority": priority,

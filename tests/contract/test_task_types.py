@@ -239,6 +239,7 @@ class Case:
         return LABELS if self.answers != "number" else ()
 
 
+CHANCE = {"sampling": "oversample", "mixup": 0.4, "average_share": 0.5, "dropout": 0.1}
 DOT = encoded(np.zeros((1, 1), dtype=np.uint8))
 CASES: Mapping[str, Case] = {
     "text-classification": Case(
@@ -249,7 +250,8 @@ CASES: Mapping[str, Case] = {
         [{"text": None}, {}],
         broken=(
             {"epochs": 5, "head": "probe", "token_budget": 32},
-            {"epochs": 5, "head": "random", "token_budget": 32},
+            {"epochs": 5, "head": "random", "token_budget": 32, **CHANCE}
+            | {"token_dropout": 0.2, "token_swap": 0.2},
         ),
     ),
     "token-classification": Case(
@@ -282,7 +284,7 @@ CASES: Mapping[str, Case] = {
         [{"image": None}, {"image": "no picture"}],
         broken=(
             {"epochs": 5, "head": "probe", "batch_size": 6},
-            {"epochs": 5, "head": "random", "batch_size": 6},
+            {"epochs": 5, "head": "random", "batch_size": 6, **CHANCE},
         ),
     ),
     "tabular-classification": Case(

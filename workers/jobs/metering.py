@@ -45,6 +45,11 @@ class Meter:
         self._clock = clock
         self._started_seconds = clock()
         self._joules_at_start = None if self._gpu is None else self._gpu_joules(self._gpu)
+        self._cpu_seconds = self._ended_cpu_seconds = 0.0
+
+    def process_ended(self) -> None:
+        """Count what comes as the words of another process."""
+        self._ended_cpu_seconds += self._cpu_seconds
         self._cpu_seconds = 0.0
 
     def hear(self, progress: Mapping[str, Any]) -> None:
@@ -56,7 +61,7 @@ class Meter:
     def usage(self) -> dict[str, Any]:
         """Return what the run has used, this attempt and those before together."""
         now = usage_of(
-            cpu_seconds=self._cpu_seconds,
+            cpu_seconds=self._ended_cpu_seconds + self._cpu_seconds,
             gpu_seconds=0.0 if self._gpu is None else self._clock() - self._started_seconds,
             measured_gpu_joules=self._measured(),
             rates=self._rates,

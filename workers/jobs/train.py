@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.services.snapshots import Snapshot, snapshot_of
 from app.services.training import problem
 from workers.jobs.context import Context, current, kept_alive, now
 from workers.jobs.metering import Meter
+from workers.jobs.searching import Search, Watch
 from workers.training.errors import NO_SPACE, OutOfSpace
 from workers.training.files import read_json, write_json
 from workers.training.supervise import Outcome, StopReason, run_process
@@ -51,17 +53,10 @@ def train(run_id: str) -> None:
             snapshot = snapshot_of(work, context.artifacts, lease)
             job_dir, output = prepared(work, context, lease, snapshot)
             with work:
-                before = work.runs.get(lease.job_id).usage
-            meter = Meter(lease.device, before, context.rates)
+                run = work.runs.get(lease.job_id)
+            meter = Meter(lease.device, run.usage, context.rates)
             supervision = Supervision(work, context, lease, lost.is_set, meter)
-            outcome = run_process(
-                job_dir,
-                on_progress=supervision.on_progress,
-                should_stop=supervision.should_stop,
-                environment=only_on(lease.device),
-                fork_server=context.fork_server,
-            )
-            supervision.settle()
+            outcome = trained(work, run, lease, job_dir, supervision)
             record(work, context, lease, outcome, snapshot, output)
     except Conflict as error:
         log.warning("training_run.given_away", run_id=str(lease.job_id), detail=str(error))
@@ -70,6 +65,22 @@ def train(run_id: str) -> None:
     except Exception as error:  # a run must end, and the worker must outlive it
         log.exception("training_run.failed", run_id=str(lease.job_id))
         ended(work, lease, RunEvent.FAILED, problem_of(error))
+
+
+def trained(
+    work: UnitOfWork, run: TrainingRun, lease: Lease, job_dir: Path, supervision: "Supervision"
+) -> Outcome:
+    """Run the training process of a job, after those of its search if it has one."""
+    if run.spec.search is None:
+        return supervision.run(job_dir)
+    search = Search(work, lease, run, job_dir, supervision.run)
+    ended = search.run()
+    if ended is not None:
+        return ended
+    outcome = supervision.run(job_dir)
+    if outcome.result is None:
+        return outcome
+    return replace(outcome, result={**outcome.result, "search": search.figures()})
 
 
 def only_on(device: str | None) -> dict[str, str]:
@@ -108,6 +119,28 @@ class Supervision:
         self._lease = lease
         self._is_lost = is_lost
         self._asked_at = 0.0
+
+    def run(self, job_dir: Path, watch: Watch | None = None) -> Outcome:
+        """Run one process to its end, and keep what it has used; of a trial, as it is watched."""
+
+        def on_progress(line: dict[str, Any]) -> None:
+            self.on_progress(line if watch is None else {**line, **watch.place})
+            if watch is not None:
+                watch.on_progress(line)
+
+        def should_stop() -> StopReason | None:
+            return self.should_stop() or (watch.should_stop() if watch else None)
+
+        outcome = run_process(
+            job_dir,
+            on_progress=on_progress,
+            should_stop=should_stop,
+            environment=only_on(self._lease.device),
+            fork_server=self._context.fork_server,
+        )
+        self.settle()
+        self._meter.process_ended()
+        return outcome
 
     def on_progress(self, progress: dict[str, Any]) -> None:
         """Keep a line of progress, and what was used until then, where REST can see them."""

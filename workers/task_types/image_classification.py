@@ -69,6 +69,14 @@ KNOBS: Mapping[str, Mapping[str, Any]] = {
         "description": "Random changes of the pictures while training; never flips.",
     },
 }
+SEARCHED: Mapping[str, Mapping[str, Any]] = {
+    "learning_rate": {"low": 2e-4, "high": 1e-2, "log": True},
+    "head_learning_rate": {"low": 2e-4, "high": 1e-2, "log": True},
+    "epochs": {"low": 2, "high": 16, "log": True},
+    "augmentation": {"choices": list(AUGMENTATIONS)},
+    "mixup": {"choices": [0.0, 0.2, 0.5]},
+    "weight_decay": {"low": 1e-3, "high": 0.2, "log": True},
+}
 INFERENCE_ROWS = 64
 DEFAULT_SIZE = 32
 _RESNET_TINY: Mapping[str, Any] = {
@@ -197,7 +205,7 @@ class ImageClassification:
     default_contract: ClassVar[list[dict[str, Any]]] = [
         {"name": "image", "type": "image", "required": True}
     ]
-    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS)
+    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS, searched=SEARCHED)
     needed_files: ClassVar[tuple[str, ...]] = WEIGHTS
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 

@@ -11,7 +11,7 @@ from workers.task_types import task_types
 from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.recipes import COMMON, recipe_schema
 from workers.training.task_type import Inputs
-from workers.training.tree_task import KNOBS, LoadedTrees, TreesTaskType
+from workers.training.tree_task import KNOBS, SEARCHED, LoadedTrees, TreesTaskType
 from workers.training.tree_versions import OF_CLASSES
 
 NAME: Final = OF_CLASSES
@@ -43,7 +43,10 @@ class TabularClassification(TreesTaskType):
     description = "Sorts rows of numbers, categories and booleans into classes with boosted trees"
     metrics: ClassVar[tuple[str, ...]] = OF_CLASSIFIERS
     recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(
-        {}, {**KNOBS, "class_weight_power": COMMON["class_weight_power"]}, common={}
+        {},
+        {**KNOBS, "class_weight_power": COMMON["class_weight_power"]},
+        common={},
+        searched=SEARCHED,
     )
     has_labels: ClassVar[bool] = True
 

@@ -13,7 +13,14 @@ from workers.task_types import task_types
 from workers.training.number_metrics import OF_NUMBERS as METRICS
 from workers.training.recipes import recipe_schema
 from workers.training.task_type import Inputs
-from workers.training.tree_task import ABSOLUTE, KNOBS, SQUARED, LoadedTrees, TreesTaskType
+from workers.training.tree_task import (
+    ABSOLUTE,
+    KNOBS,
+    SEARCHED,
+    SQUARED,
+    LoadedTrees,
+    TreesTaskType,
+)
 from workers.training.tree_versions import OF_NUMBERS
 
 NAME: Final = OF_NUMBERS
@@ -47,7 +54,9 @@ class TabularRegression(TreesTaskType):
     description = "Tells a number from rows of numbers, categories and booleans with boosted trees"
     answers: ClassVar[str] = NUMBER
     metrics: ClassVar[tuple[str, ...]] = METRICS
-    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema({}, {**KNOBS, "loss": LOSS}, common={})
+    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(
+        {}, {**KNOBS, "loss": LOSS}, common={}, searched=SEARCHED
+    )
     has_labels: ClassVar[bool] = False
 
     def load(self, directory: Path) -> TreesRegressor:

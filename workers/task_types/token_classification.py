@@ -31,7 +31,7 @@ from workers.training.targets import TokenTargets
 from workers.training.task_type import Inputs, Tagged
 from workers.training.texts import (
     INFERENCE_TOKENS,
-    KNOBS,
+    KNOBS_OF_TEXTS,
     TOKENISED_ROWS,
     TextReader,
     TextTask,
@@ -225,7 +225,9 @@ class TokenClassification(TextTask):
     name = NAME
     description = "Finds the spans of texts, such as clauses and names, with a transformer encoder"
     metrics: ClassVar[tuple[str, ...]] = OF_SPANS
-    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(DEFAULTS, KNOBS, common=OF_TOKENS)
+    recipe_schema: ClassVar[dict[str, Any]] = recipe_schema(
+        DEFAULTS, KNOBS_OF_TEXTS, common=OF_TOKENS
+    )
     answers: ClassVar[str] = SPANS
 
     def create(

@@ -3,11 +3,12 @@
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +17,15 @@ from numpy.typing import NDArray
 
 from app.domain.answers import LARGEST
 from app.domain.errors import Fault
+from app.domain.holdout import held_out
 from app.domain.spans import span_fault
 from app.services.stored_rows import READ_ROWS, StoredRows
 from workers.training.errors import DataError
 
 COLUMNS = ("id", "inputs", "label")
+SAMPLED: Final = 1
+"""Sets the draw of an epoch's rows apart from that of their order."""
+Item = TypeVar("Item", covariant=True)  # noqa: PLC0105  # as plain as the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,11 @@ class Rows:
         """Return the index in `names` of each row's label, shape (n,)."""
         position = {name: k for k, name in enumerate(names)}
         return np.asarray([position[label] for label in self.labels], dtype=np.int64)
+
+    def marked(self, mask: NDArray[np.bool_]) -> "Rows":
+        """Return the rows that a mask marks."""
+        labels = list(compress(self.labels, mask))
+        return Rows(Some(self.ids, mask), Some(self.inputs, mask), labels)
 
     def numbers(self) -> NDArray[np.float64]:
         """Return the labels as numbers, shape (n,).
@@ -202,8 +212,89 @@ def _fault_of_spans(inputs: Mapping[str, Any], label: str, labels: Sequence[str]
     return span_fault(value, labels, max(lengths, default=0))
 
 
+class Some(Sequence[Item]):
+    """Those items of a sequence that a mask marks, read from it whenever they are used."""
+
+    def __init__(self, items: Sequence[Item], mask: NDArray[np.bool_]) -> None:
+        self._items, self._mask, self._places = items, mask, np.flatnonzero(mask)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Item]:
+        return compress(self._items, self._mask)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self._items[place] for place in self._places[index].tolist()]
+        return self._items[int(self._places[index])]
+
+
+def set_apart(
+    rows: Rows, strata: Sequence[str], *, n_newest: int | None, share: float
+) -> tuple[Rows, Rows, int | None]:
+    """Return rows to learn from and rows to judge on, and how many of the former are newest.
+
+    Args:
+        rows: in order of arrival.
+        strata: the class of each, or the part of all numbers that it lies in.
+        n_newest: how many, the last ones, are newest; None = all.
+        share: of the newest rows, to judge on.
+
+    Raises:
+        DataError: the newest rows are too few to set any apart.
+    """
+    first = 0 if n_newest is None else max(0, len(rows) - n_newest)
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[first:] = held_out(strata[first:], share=share)
+    n_judged = int(np.count_nonzero(mask))
+    if not n_judged:
+        raise DataError(
+            f"of {len(rows) - first} newest rows none can be set apart to judge on; set "
+            "validation_share to 0, or label more"
+        )
+    left = None if n_newest is None else len(rows) - first - n_judged
+    learned = replace(rows.marked(~mask), n_repeated_ids=rows.n_repeated_ids)
+    return learned, rows.marked(mask), left
+
+
+def sampled_rows(
+    truth: NDArray[np.int64], *, sampling: str, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return the numbers of the rows of one epoch, ascending; a pure function.
+
+    Args:
+        truth: class index of each row, shape (n,).
+        sampling: "oversample" takes as many rows of each class as the commonest has, each of its
+            rows at least so often as all of them fit; "undersample" as many as the rarest that
+            has any; "none" each row once.
+        seed: of the run.
+        epoch: counted from 0; each draws anew.
+    """
+    if sampling == "none":
+        return np.arange(len(truth))
+    counts = np.bincount(truth)
+    present = np.flatnonzero(counts)
+    each = int(counts.max() if sampling == "oversample" else counts[present].min())
+    source = np.random.default_rng((seed, epoch, SAMPLED))
+    taken = []
+    for name in present.tolist():
+        rows = source.permutation(np.flatnonzero(truth == name))
+        taken.append(np.resize(rows, each))
+    return np.sort(np.concatenate(taken))
+
+
 def batch_plan(
-    *, seed: int, epoch: int, lengths: NDArray[np.int64], budget: int
+    *,
+    seed: int,
+    epoch: int,
+    lengths: NDArray[np.int64],
+    budget: int,
+    rows: NDArray[np.int64] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Return the batches of one epoch, each an array of row numbers; a pure function.
 
@@ -217,7 +308,11 @@ def batch_plan(
         epoch: counted from 0; each has its own order.
         lengths: cost of each row, at least 1, shape (n,).
         budget: largest padded cost of a batch, in the unit of the lengths.
+        rows: those of the epoch, (m,), some perhaps more than once; None = each once.
     """
+    if rows is not None:
+        plan = batch_plan(seed=seed, epoch=epoch, lengths=lengths[rows], budget=budget)
+        return [rows[batch] for batch in plan]
     draw = np.random.default_rng((seed, epoch))
     order = np.lexsort((draw.random(len(lengths)), lengths))
     batches = _filled(order, lengths, budget)

@@ -30,6 +30,8 @@ class Job:
         deadline_seconds: time the run may take, all its attempts together.
         n_newest: how many of the training rows, the last ones, no version has learned from
             before; None = all. Rows are in the order of their arrival.
+        validation_share: of the newest rows, set apart to judge by where the recipe sets none
+            apart itself and no `validation` is given.
         least_accumulation: fewest parts of a batch, since the kernel killed an earlier attempt
             for memory.
     """
@@ -52,6 +54,7 @@ class Job:
     input_contract: tuple[Mapping[str, Any], ...] | None = None
     n_newest: int | None = None
     least_accumulation: int = 1
+    validation_share: float = 0.0
 
 
 def read_job(directory: Path) -> Job:
@@ -86,6 +89,7 @@ def read_job(directory: Path) -> Job:
             input_contract=tuple(contract) if contract else None,
             n_newest=None if value.get("n_newest") is None else int(value["n_newest"]),
             least_accumulation=int(value.get("least_accumulation") or 1),
+            validation_share=float(value.get("validation_share") or 0.0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"{directory / JOB} cannot be used: {error!r}") from error

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,18 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.training import checkpoints, ladder, probe
+from workers.training import checkpoints, ladder, mixing, probe
 from workers.training.checkpoints import Checkpoint
-from workers.training.data import Rows, batch_plan, class_weights
+from workers.training.data import Rows, batch_plan, class_weights, sampled_rows
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.job import Job
 from workers.training.layers import find_head, prepare_attention, set_dropout
 from workers.training.lower import RowStates, lower_layers
 from workers.training.memory import cut, fewest_rows, in_parts
-from workers.training.metrics import accuracy, log_loss
 from workers.training.optimiser import (
     adamw,
+    add_to_mean,
     averaged,
     learned,
     moments,
@@ -33,7 +34,7 @@ from workers.training.optimiser import (
 )
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, Targets, sampled
-from workers.training.task_type import Examples, Learner
+from workers.training.task_type import Augments, Examples, Learner
 from workers.training.work import Utilisation, operations_of, peak_of
 
 LOSS_MEMORY = 0.95
@@ -49,7 +50,7 @@ class Position:
     """Where a run is; everything in it goes into a checkpoint.
 
     Attributes:
-        best: (accuracy, -log loss) on validation of the best epoch so far; empty without.
+        best: (share right, -log loss) on validation of the best epoch so far; empty without.
         best_epoch: how many epochs that version had seen; 0 is the head alone.
         is_judged: whether the version of the last whole epoch was.
         history: one object of validation figures an epoch.
@@ -58,6 +59,7 @@ class Position:
         accumulation: parts that each batch is cut into; their gradients make one step.
         inference_budget: largest padded cost of a batch without gradients; 0 is not known yet.
         shortages: where memory ran out, and what was done about it.
+        n_averaged: steps whose weights are averaged so far.
     """
 
     step: int = 0
@@ -76,6 +78,7 @@ class Position:
     accumulation: int = 1
     inference_budget: int = 0
     shortages: list[dict[str, Any]] = field(default_factory=list)
+    n_averaged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class Loop:
         self.position = Position(accumulation=int(recipe["accumulation"]))
         self.best_weights: dict[str, Any] = {}
         self.start_weights: dict[str, Any] = {}
+        self.mean_weights: dict[str, Any] = {}
         self.budget = learner.batch_budget(recipe)
         learner.choose_trainable(recipe)
         set_dropout(learner.model, recipe["dropout"])
@@ -145,20 +149,31 @@ class Loop:
             weight=torch.from_numpy(weights).to(device.name),
             label_smoothing=float(recipe["label_smoothing"]),
         )
-        n_batches = len(self._plan(0))
-        self.total_steps = n_batches * int(recipe["epochs"])
+        self.total_steps = self._count_steps(int(recipe["epochs"]))
+        self._seen = train.examples
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._cpu_before = 0.0
         self.utilisation: Utilisation | None = None
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        return batch_plan(
-            seed=self.job.seed,
-            epoch=epoch,
-            lengths=self.train_rows.examples.lengths,
-            budget=self.budget,
-        )
+        sampling, seed, rows = self._sampling(), self.job.seed, None
+        if sampling != "none":
+            targets = self.train_rows.targets
+            truth = targets.flat(np.arange(len(targets)))
+            rows = sampled_rows(truth, sampling=sampling, seed=seed, epoch=epoch)
+        lengths = self.train_rows.examples.lengths
+        return batch_plan(seed=seed, epoch=epoch, lengths=lengths, budget=self.budget, rows=rows)
+
+    def _sampling(self) -> str:
+        return str(self.recipe.get("sampling", "none"))  # no knob of what answers for tokens
+
+    def _count_steps(self, epochs: int) -> int:
+        """Return the steps of so many epochs; where rows are drawn, each may have as many."""
+        lengths = self.train_rows.examples.lengths
+        if self._sampling() == "none" or lengths.min() == lengths.max():
+            return len(self._plan(0)) * epochs
+        return sum(len(self._plan(epoch)) for epoch in range(epochs))
 
     # -- checkpoints
 
@@ -174,6 +189,8 @@ class Loop:
             tensors["best"] = self.best_weights
         if self.start_weights:
             tensors["start"] = self.start_weights
+        if self.mean_weights:
+            tensors["mean"] = self.mean_weights
         state = {"position": asdict(self.position), "device": asdict(self.device)}
         checkpoints.write(self.job.directory, self.position.step, tensors, state)
         self._saved_step = self.position.step
@@ -187,6 +204,7 @@ class Loop:
         put_moments(self.optimiser, self.learner.model, checkpoint.tensors.get("optimiser", {}))
         self.best_weights = checkpoint.tensors.get("best", {})
         self.start_weights = checkpoint.tensors.get("start", {})
+        self.mean_weights = checkpoint.tensors.get("mean", {})
         self.stop.spent_before_seconds = self.position.seconds
         self._cpu_before = self.position.cpu_seconds
 
@@ -218,8 +236,8 @@ class Loop:
         except Preempted:
             self.save()
             raise
-        if self.best_weights:
-            put_learned(self.learner.model, self.best_weights)
+        if self.best_weights or self.mean_weights:
+            put_learned(self.learner.model, self.best_weights or self.mean_weights)
         if self.start_weights and self.position.step:
             model, share = self.learner.model, float(self.recipe["start_share"])
             weights = {name: value.detach() for name, value in model.named_parameters()}
@@ -447,18 +465,37 @@ class Loop:
         if self.validation is None:
             self.position.is_judged = True
             return
-        scores = self._validation_scores()
-        targets = self.validation.targets
-        truth = targets.flat(np.arange(len(targets)))
-        truth, scores = truth[truth != IGNORED], scores[truth != IGNORED]
-        figures = {"accuracy": accuracy(truth, scores), "log_loss": log_loss(truth, scores)}
-        self.position.history.append({"epoch": self.position.epoch, **figures})
-        value = [figures["accuracy"], -figures["log_loss"]]
-        if not self.position.best or value > self.position.best:
-            self.position.best = value
-            self.position.best_epoch = self.position.epoch
-            self.best_weights = learned(self.learner.model)
-        self.position.is_judged = True
+        position, targets = self.position, self.validation.targets
+        with self._averaged():
+            found = targets.summarise(self._validation_scores(), self.learner.outputs)
+            figures = {name: float(found[name]) for name in (targets.right, "log_loss")}
+            position.history.append({"epoch": position.epoch, **figures})
+            value = [figures[targets.right], -figures["log_loss"]]
+            if not position.best or value > position.best:
+                position.best, position.best_epoch = value, position.epoch
+                self.best_weights = learned(self.learner.model)
+        position.is_judged = True
+        self.progress.say(
+            "evaluate",
+            at_once=True,
+            step=position.step,
+            total_steps=self.total_steps,
+            epoch=position.epoch,
+            validation={name: value for name, value in found.items() if name != "by_class"},
+        )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Have the model stand where the version would: at the mean of the steps averaged."""
+        if not self.mean_weights:
+            yield
+            return
+        present = learned(self.learner.model)
+        put_learned(self.learner.model, self.mean_weights)
+        try:
+            yield
+        finally:
+            put_learned(self.learner.model, present)
 
     def _validation_scores(self) -> probe.Features:
         """Return the present version's probabilities on the validation rows, shape (n, k)."""
@@ -483,6 +520,10 @@ class Loop:
 
     def _train_epoch(self) -> None:
         plan = self._plan(self.position.epoch)
+        if isinstance(self.learner, Augments):
+            self._seen = self.learner.augmented(
+                self.train_rows.examples, seed=self.job.seed, epoch=self.position.epoch
+            )
         if self.utilisation is None:
             self.utilisation = self._measured(plan[0])
         started, rows_done, steps_done = time.monotonic(), 0, 0
@@ -552,6 +593,9 @@ class Loop:
             raise self._diverged("the gradient is not finite")
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        if step >= self.total_steps * (1 - float(self.recipe["average_share"])):
+            self.mean_weights = add_to_mean(self.mean_weights, model, self.position.n_averaged)
+            self.position.n_averaged += 1
         return loss
 
     def _gradients(self, parts: Sequence[NDArray[np.int64]]) -> float:
@@ -577,13 +621,22 @@ class Loop:
         return float(self.class_weights[truth[truth != IGNORED]].sum())
 
     def _loss_of(self, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None) -> Any:
-        batch = self.learner.collate(self.train_rows.examples, rows, draw=draw)
+        """Return the loss of some rows, as an epoch sees them where chance is to have a say."""
+        model, strength = self.learner.model, float(self.recipe.get("mixup", 0.0))
+        examples = self.train_rows.examples if draw is None else self._seen
+        batch = self.learner.collate(examples, rows, draw=draw)
         truth = torch.from_numpy(self.train_rows.targets.batch(rows)).to(self.device.name)
-        with self.device.autocast():
-            output = probe.forward(
-                self.learner.model, batch, rows, self.lower, self.train_rows.states
-            )
+        mix = mixing.drawn(len(rows), strength, draw) if strength and draw is not None else None
+        blended: AbstractContextManager[None] = nullcontext()
+        if mix is not None and mixing.mixes_inputs(batch):
+            batch = mixing.mixed_inputs(batch, mix)
+        elif mix is not None:
+            blended = mixing.mixed_features(find_head(model, len(self.learner.outputs)), mix)
+        with self.device.autocast(), blended:
+            output = probe.forward(model, batch, rows, self.lower, self.train_rows.states)
         logits = output.logits.float()  # (batch, k), or (batch, seq, k) of tokens
+        if mix is not None:
+            return mix.loss(self.criterion, logits, truth)
         return self.criterion(logits.reshape(-1, logits.shape[-1]), truth.reshape(-1))
 
     def _watch(self, loss: float) -> None:

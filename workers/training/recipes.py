@@ -103,6 +103,44 @@ COMMON: dict[str, dict[str, Any]] = {
         "default": 0.0,
         "description": "Weight of a class is (1 / its share) to this power; 0 is none.",
     },
+    "sampling": {
+        "enum": ["none", "oversample", "undersample"],
+        "default": "none",
+        "description": (
+            "As many rows of each class in an epoch, drawn anew for each: of the commonest, rows "
+            "repeated; or of the rarest, rows left out. The head's probe sees all rows once."
+        ),
+    },
+    "mixup": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 10,
+        "default": 0.0,
+        "description": (
+            "Blends each row with another and their labels likewise, by a share drawn from "
+            "Beta(mixup, mixup): pictures themselves, of texts what the head sees; 0 is none."
+        ),
+    },
+    "average_share": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "default": 0.0,
+        "description": (
+            "Share of the steps, the last ones, whose weights are averaged into the version; 0 "
+            "takes those of the last step alone."
+        ),
+    },
+    "validation_share": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 0.5,
+        "default": 0.0,
+        "description": (
+            "Share of the newest rows that is not learned from: the head and each epoch are judged "
+            "on them, and the best becomes the version; 0 keeps the last."
+        ),
+    },
     "accumulation": {
         "type": "integer",
         "minimum": 1,
@@ -122,13 +160,16 @@ COMMON: dict[str, dict[str, Any]] = {
         "type": ["integer", "null"],
         "minimum": 1,
         "default": None,
-        "description": "Stop after this many epochs without a better validation score.",
+        "description": (
+            "Stop after this many epochs without a better validation score; needs "
+            "validation_share. null never stops early."
+        ),
     },
 }
 
 
 OF_TOKENS: Mapping[str, Mapping[str, Any]] = {
-    **COMMON,
+    **{name: knob for name, knob in COMMON.items() if name not in {"sampling", "mixup"}},
     "rungs": {
         **COMMON["rungs"],
         "items": {"enum": ["probe", "top"]},
@@ -147,6 +188,7 @@ def recipe_schema(
     knobs: Mapping[str, Mapping[str, Any]],
     *,
     common: Mapping[str, Mapping[str, Any]] = COMMON,
+    searched: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON Schema of a task type's recipe.
 
@@ -154,12 +196,16 @@ def recipe_schema(
         defaults: value of every knob that has none in its schema; may replace one that has.
         knobs: schemas of the knobs that this task type alone has.
         common: those of all task types that the loop trains; another trainer has its own.
+        searched: what a search tries of a knob unless it is told otherwise: `low`, `high` and
+            `log`, or `choices`. Written into the knob's schema as `search`.
     """
     properties: dict[str, dict[str, Any]] = copy.deepcopy(
         {name: dict(knob) for name, knob in {**common, **knobs}.items()}
     )
     for name, value in defaults.items():
         properties[name]["default"] = value
+    for name, space in (searched or {}).items():
+        properties[name]["search"] = dict(space)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

@@ -4,12 +4,14 @@ import math
 import resource
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from app.domain.answers import CLASS, NUMBER, SPANS
+from app.domain import spans
+from app.domain.answers import CLASS, NUMBER, SPANS, strata_of
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
@@ -20,6 +22,7 @@ from workers.training.data import (
     check_numbers,
     check_spans,
     read_rows,
+    set_apart,
 )
 from workers.training.device import Device
 from workers.training.errors import DataError, RecipeError
@@ -111,6 +114,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
     recipe = complete(task_type.recipe_schema, job.recipe)
     data = read_data(job, progress, stop, answers_of(task_type))
     order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
+    order = _with_validation(order, answers_of(task_type))
     if isinstance(task_type, BringsTrainer):
         trained = task_type.train(order)
     elif isinstance(task_type, BringsLearner):
@@ -138,6 +142,39 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
     figures = _figures(loop)
     learner.model.to("cpu")
     return Trained(learner.save, loop.position.step, loop.total_steps, figures)
+
+
+def _with_validation(order: Order, answers: str) -> Order:
+    """Set rows apart to judge by, where the recipe or the job says so and none were given.
+
+    Raises:
+        RecipeError: it would stop early by rows that it does not set apart.
+    """
+    data, recipe, job = order.data, order.recipe, order.job
+    if data.validation is not None:
+        return order
+    own = recipe.get("validation_share")
+    if own == 0 and not job.validation_share and recipe["patience"] is not None:
+        raise RecipeError(
+            "patience counts epochs without a better validation score; set validation_share, "
+            "such as 0.1, or leave patience out"
+        )
+    share = float(own or job.validation_share)
+    if not share:
+        return order
+    rows = data.train
+    strata = _strata(rows, answers)
+    learned, judged, left = set_apart(rows, strata, n_newest=job.n_newest, share=share)
+    return replace(order, job=replace(job, n_newest=left), data=Data(learned, judged))
+
+
+def _strata(rows: Rows, answers: str) -> Sequence[str]:
+    """Return the part of all labels that each row belongs to."""
+    if answers == NUMBER:
+        return strata_of(rows.numbers())
+    if answers == SPANS:
+        return spans.rarest_label([spans.read(label) for label in rows.labels])
+    return rows.labels
 
 
 def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:

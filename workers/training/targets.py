@@ -10,6 +10,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.spans import Reading, Span, added_up, matched
+from upkeep.spans import spans_of_tags
 from workers.training.metrics import accuracy, log_loss, summarise
 from workers.training.row_file import RowFile
 
@@ -29,10 +31,12 @@ class Targets(Protocol):
 
     Attributes:
         are_of_rows: one class a row; else one a token.
+        right: the metric that tells how many classes are right.
         figures: what result.json is to tell of them.
     """
 
     are_of_rows: bool
+    right: str
     figures: Mapping[str, Any]
 
     def __len__(self) -> int:
@@ -64,6 +68,7 @@ class RowTargets:
     """One class a row, shape (n,)."""
 
     are_of_rows = True
+    right = "accuracy"
 
     def __init__(self, truth: NDArray[np.int64]) -> None:
         self.truth = truth
@@ -110,6 +115,7 @@ class TokenTargets:
     """One class a token: n arrays of shape (length,), in a file."""
 
     are_of_rows = False
+    right = "token_accuracy"
 
     def __init__(self, tags: RowFile, figures: Mapping[str, Any]) -> None:
         self.tags, self.figures = tags, figures
@@ -146,12 +152,35 @@ class TokenTargets:
         return np.sort(order[: max(1, n)])
 
     def summarise(self, scores: Scores, outputs: Sequence[str]) -> dict[str, Any]:
-        """Return how right the tokens are; what their spans are worth, a worker tells."""
+        """Return how right the tokens are, and the spans that they tell, by tokens.
+
+        Spans that do not fit the tokens count as they could be said; a worker holds the answers
+        against the labels themselves.
+        """
         truth = self.flat(np.arange(len(self)))
         known = truth != IGNORED
+        said, found, start = scores.argmax(axis=1), [], 0
+        for row in range(len(self)):
+            tags = self.tags[row]
+            own, is_known = said[start : start + len(tags)], tags != IGNORED
+            start += len(tags)
+            found.append(matched(_read(own[is_known], outputs), _read(tags[is_known], outputs)))
+        total = added_up(found)
         return {
             "n": len(self),
+            "f1_micro": total.f1,
+            "precision_micro": total.precision,
+            "recall_micro": total.recall,
+            "f1_samples": float(np.mean([one.f1 for one in found])),
+            "exact_match": float(np.mean([one.f1 == 1.0 for one in found])),
             "n_tokens": int(known.sum()),
             "token_accuracy": accuracy(truth[known], scores[known]),
             "log_loss": log_loss(truth[known], scores[known]),
         }
+
+
+def _read(tags: NDArray[np.int64], outputs: Sequence[str]) -> Reading:
+    """Return the spans that tags tell, in tokens."""
+    starts = np.arange(len(tags))
+    places = np.column_stack([starts, starts + 1])
+    return tuple(Span(*one) for one in spans_of_tags([outputs[k] for k in tags.tolist()], places))

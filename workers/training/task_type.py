@@ -98,6 +98,21 @@ class Learner(Protocol):
         ...
 
 
+@runtime_checkable
+class Augments(Protocol):
+    """A learner that changes examples at random from epoch to epoch, not batch by batch."""
+
+    def augmented(self, examples: Any, *, seed: int, epoch: int) -> Examples:
+        """Return examples of the same lengths as an epoch sees them; a pure function.
+
+        Args:
+            examples: what `encode` returned.
+            seed: of the run.
+            epoch: counted from 0.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """A version loaded for inference."""
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from workers.training.row_file import RowFile, batched
 from workers.training.task_type import Inputs
 from workers.training.versions import LIBRARIES, LOADING, WEIGHTS, Card, read_card
 
-KNOBS: Mapping[str, Mapping[str, Any]] = {
+KNOBS_OF_TEXTS: Mapping[str, Mapping[str, Any]] = {
     "token_budget": {
         "type": "integer",
         "minimum": 16,
@@ -51,6 +51,19 @@ class TokenLists:
     def of(self, row: int) -> NDArray[Any]:
         """Return the ids of a text."""
         return self.ids[row]
+
+
+class Tokens(Protocol):
+    """Texts as token ids, as they are read or as an epoch is shown them."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the length of each text."""
+        ...
+
+    def of(self, row: int) -> NDArray[Any]:
+        """Return the ids of a text."""
+        ...
 
 
 class TextReader:
@@ -100,7 +113,7 @@ class TextReader:
 
     def collate(
         self,
-        examples: TokenLists,
+        examples: Tokens,
         rows: NDArray[np.int64],
         *,
         draw: np.random.Generator | None = None,

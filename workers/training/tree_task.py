@@ -109,6 +109,14 @@ KNOBS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Stop after this many rounds without a better held-out loss.",
     },
 }
+SEARCHED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "learning_rate": {"low": 0.02, "high": 0.3, "log": True},
+    "leaves": {"low": 4, "high": 64, "log": True},
+    "minimum_leaf_rows": {"low": 5, "high": 100, "log": True},
+    "l2": {"low": 0.01, "high": 100.0, "log": True},
+    "column_share": {"low": 0.4, "high": 1.0},
+    "row_share": {"low": 0.5, "high": 1.0},
+}
 
 
 @dataclass(frozen=True, slots=True)

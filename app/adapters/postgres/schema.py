@@ -551,6 +551,7 @@ class TrainingRunRow(Row):
     progress: Mapped[Json | None]
     result: Mapped[Json | None]
     usage: Mapped[Json | None]
+    trials: Mapped[list[Json] | None] = mapped_column(JSONB)
     error: Mapped[Json | None]
     snapshot_sha256: Mapped[str | None]
     snapshot: Mapped[Json | None]

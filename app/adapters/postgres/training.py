@@ -227,6 +227,10 @@ class PostgresRuns(RunCounts):
     def set_usage(self, lease: Lease, usage: Json) -> bool:
         return self._under(lease, usage=usage)
 
+    def set_trials(self, lease: Lease, trials: Sequence[Json]) -> None:
+        if not self._under(lease, trials=list(trials)):
+            raise Conflict(f"training run {lease.job_id} was given to another worker meanwhile")
+
     def set_snapshot(self, lease: Lease, sha256: str, parts: Json) -> None:
         if not self._under(lease, snapshot_sha256=sha256, snapshot=parts):
             raise Conflict(f"training run {lease.job_id} was given to another worker meanwhile")
@@ -344,6 +348,7 @@ class PostgresRuns(RunCounts):
             actor=row.actor,
             device=row.device,
             usage=row.usage,
+            trials=row.trials or (),
         )
 
 
@@ -356,4 +361,5 @@ def _spec(body: Json) -> RunSpec:
         through_dataset=datetime.fromisoformat(body["through_dataset"]),
         seed=body["seed"],
         selection=body.get("selection") or {},
+        search=body.get("search"),
     )

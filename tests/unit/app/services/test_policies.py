@@ -8,7 +8,8 @@ from app.domain.errors import Invalid
 from app.domain.policies import Policy
 from app.domain.registry import scan
 from app.services.documents import document
-from app.services.policies import merged, option_faults, policy_schema, read_policy
+from app.services.options import option_faults
+from app.services.policies import merged, policy_schema, read_policy
 from app.triggers import triggers
 
 scan(app.gates)

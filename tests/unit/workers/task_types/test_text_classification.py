@@ -5,7 +5,13 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from workers.task_types.text_classification import TextClassification, soften_missing_pooler
+from workers.task_types.text_classification import (
+    NoisyTokens,
+    TextClassification,
+    soften_missing_pooler,
+)
+from workers.training.row_file import RowFile
+from workers.training.texts import TokenLists
 
 KIND = TextClassification()
 
@@ -52,3 +58,35 @@ def test_a_missing_pooler_passes_on_what_it_gets() -> None:
     hidden = torch.randn(2, 3, 8) / 4
     pooled = model.bert.pooler(hidden)
     assert pooled.detach().numpy() == pytest.approx(0.2 * hidden[:, 0].numpy(), abs=1e-2)
+
+
+N_TOKENS = 400
+FIXED = np.asarray([1, 2])
+TEXTS = [np.asarray([1, *range(10 + 1000 * k, 10 + 1000 * k + N_TOKENS), 2]) for k in range(3)]
+
+
+def noisy(epoch: int = 0, *, dropout: float = 0.0, swap: float = 0.0) -> NoisyTokens:
+    ids = RowFile.of(TEXTS, np.int32)
+    return NoisyTokens(TokenLists(ids, ids.lengths), (7, epoch), dropout, swap, 4, FIXED)
+
+
+def test_a_share_of_the_tokens_is_hidden_and_the_ends_of_a_text_never() -> None:
+    found = noisy(dropout=0.25).of(0)
+    assert (found[0], found[-1]) == (1, 2)
+    assert (found == 4).mean() == pytest.approx(0.25, abs=0.07)
+    assert set(found.tolist()) <= {4, *TEXTS[0].tolist()}
+
+
+def test_a_share_of_the_tokens_changes_places_and_none_is_lost() -> None:
+    found = noisy(swap=0.2).of(1)
+    assert sorted(found.tolist()) == sorted(TEXTS[1].tolist())
+    assert (found[0], found[-1]) == (1, 2)
+    assert 0.2 < (found != TEXTS[1]).mean() < 0.45
+
+
+def test_noise_depends_on_the_row_and_the_epoch_alone() -> None:
+    first, other = noisy(dropout=0.3, swap=0.3), noisy(1, dropout=0.3, swap=0.3)
+    before = first.of(2)
+    assert (first.of(0) != other.of(0)).any()
+    assert (first.of(2) == before).all()
+    assert ((first.of(0) == 4) != (first.of(1) == 4)).any()

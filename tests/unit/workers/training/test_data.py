@@ -18,6 +18,8 @@ from workers.training.data import (
     class_weights,
     ordered_batches,
     read_rows,
+    sampled_rows,
+    set_apart,
 )
 from workers.training.errors import DataError
 
@@ -57,6 +59,64 @@ def test_a_lone_last_picture_joins_the_batch_before_it() -> None:
     lengths = np.ones(65, dtype=np.int64)
     plan = batch_plan(seed=0, epoch=0, lengths=lengths, budget=64)
     assert [len(batch) for batch in plan] == [65]
+
+
+@given(LENGTHS, st.data())
+def test_a_plan_of_drawn_rows_holds_each_as_often_as_it_was_drawn(
+    lengths: np.ndarray, data: st.DataObject
+) -> None:
+    drawn = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=200))
+    rows = np.sort(np.asarray(drawn, dtype=np.int64))
+    plan = batch_plan(seed=1, epoch=0, lengths=lengths, budget=64, rows=rows)
+    assert sorted(np.concatenate(plan).tolist()) == rows.tolist()
+
+
+TRUTH = st.lists(st.integers(0, 5), min_size=1, max_size=80).map(np.asarray)
+
+
+@given(TRUTH, st.integers(0, 3))
+def test_each_class_is_drawn_as_often_as_the_commonest_or_the_rarest_has_rows(
+    truth: np.ndarray, epoch: int
+) -> None:
+    present = np.unique(truth, return_counts=True)[1]
+    over, under, every = (
+        sampled_rows(truth, sampling=sampling, seed=1, epoch=epoch)
+        for sampling in ("oversample", "undersample", "none")
+    )
+
+    assert set(np.unique(truth[over], return_counts=True)[1]) == {present.max()}
+    assert set(np.unique(truth[under], return_counts=True)[1]) == {present.min()}
+    assert len(set(under.tolist())) == len(under)
+    assert every.tolist() == list(range(len(truth)))
+    often = np.bincount(over, minlength=len(truth))
+    for name in np.unique(truth):
+        of_it = often[truth == name]
+        assert of_it.max() - of_it.min() <= 1  # every row is there, none more than once too often
+
+
+def test_rows_left_out_of_an_epoch_come_in_another() -> None:
+    truth = np.asarray([0] * 50 + [1] * 5)
+    epochs = [sampled_rows(truth, sampling="undersample", seed=1, epoch=e) for e in range(60)]
+    assert set(np.concatenate(epochs).tolist()) == set(range(55))
+    again = sampled_rows(truth, sampling="undersample", seed=1, epoch=7)
+    assert again.tolist() == epochs[7].tolist()
+
+
+@given(st.integers(8, 60), st.integers(4, 60), st.floats(0.1, 0.5))
+def test_rows_set_apart_are_of_the_newest_and_no_row_is_lost_or_in_both(
+    n: int, n_newest: int, share: float
+) -> None:
+    given_rows = rows(*("ab" * n)[:n])
+    n_newest = min(n, n_newest)
+    learned, judged, left = set_apart(
+        given_rows, given_rows.labels, n_newest=n_newest, share=max(share, 2 / n_newest)
+    )
+
+    assert sorted([*learned.ids, *judged.ids], key=int) == list(given_rows.ids)
+    assert all(int(one) >= n - n_newest for one in judged.ids)
+    assert left == n_newest - len(judged)
+    assert list(learned.labels) == [given_rows.labels[int(one)] for one in learned.ids]
+    assert judged.ids[-1] == list(judged.ids)[-1]
 
 
 @given(LENGTHS, st.integers(1, 200))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workers.training.optimiser import averaged
+from workers.training.optimiser import add_to_mean, averaged
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 4.0), (0.25, 3.0), (1.0, 0.0)])
@@ -13,3 +13,14 @@ def test_weights_lie_between_start_and_end(share: float, expected: float) -> Non
     found = averaged(start, end, share)
     assert found.keys() == {"weight"}
     assert found["weight"].tolist() == pytest.approx([expected, expected])
+
+
+def test_a_mean_of_steps_is_their_mean_and_counts_are_the_newest() -> None:
+    layer = torch.nn.BatchNorm1d(1)
+    mean: dict[str, torch.Tensor] = {}
+    for n, weight in enumerate([1.0, 4.0, 7.0]):
+        torch.nn.init.constant_(layer.weight, weight)
+        layer.num_batches_tracked.fill_(n)
+        mean = add_to_mean(mean, layer, n)
+    assert mean["weight"].item() == pytest.approx(4.0)
+    assert mean["num_batches_tracked"].item() == 2

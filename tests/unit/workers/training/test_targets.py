@@ -33,6 +33,16 @@ def test_what_is_ignored_counts_for_nothing(tokens: TokenTargets) -> None:
     assert said["log_loss"] == pytest.approx(-(2 * np.log(0.8) + np.log(0.1)) / 3)
 
 
+def test_the_spans_that_tags_tell_are_counted_where_they_are_exact() -> None:
+    true = [[IGNORED, 1, 2, 0], [0, 1], [0, 0]]
+    said = [[0, 1, 2, 0], [1, 2], [0, 0]]  # exact, too long, and rightly none
+    told = TokenTargets(RowFile.of([np.array(tags) for tags in true], np.int16), {})
+    scores = np.eye(3, dtype=np.float32)[np.concatenate(said)]
+    found = told.summarise(scores, ("O", "B-x", "I-x"))
+    assert (found["precision_micro"], found["recall_micro"], found["f1_micro"]) == (0.5, 0.5, 0.5)
+    assert (found["f1_samples"], found["exact_match"]) == (2 / 3, 2 / 3)
+
+
 def test_a_probe_is_fitted_to_rows_of_so_many_tokens(
     tokens: TokenTargets, monkeypatch: pytest.MonkeyPatch
 ) -> None:

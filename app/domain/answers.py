@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain import spans
+from app.domain.chrf import chrf
 from app.domain.errors import Fault
 
 Scores = NDArray[np.float64]
@@ -21,12 +22,15 @@ Scores = NDArray[np.float64]
 CLASS: Final = "class"
 NUMBER: Final = "number"
 SPANS: Final = "spans"
+TEXT: Final = "text"
 MAXIMIZE: Final = "maximize"
 MINIMIZE: Final = "minimize"
 LARGEST: Final = (2 - 2**-23) * 2.0**127
 """The largest number of single precision, in which trees and networks keep what they learn from."""
 N_STRATA: Final = 4
-_LOSSES: Final = frozenset({"log_loss", "calibration_error"})
+MOST_CHARACTERS: Final = 20_000
+"""Of an answer that is a text."""
+_LOSSES: Final = frozenset({"log_loss", "calibration_error", "perplexity"})
 
 
 class Answer(Protocol):
@@ -295,6 +299,62 @@ class Spans:
         return {"kind": self.kind, "about": self.about}
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that goes on from the input: an answer is the better the more of the truth is in it.
+
+    Its score is chrF. What a version thinks of the true text (`log_loss`, `perplexity`) only a
+    worker can tell, who judges versions by it.
+    """
+
+    kind: ClassVar[str] = TEXT
+    measure: ClassVar[str] = "chrf"
+    plural: ClassVar[str] = "texts"
+    distinct: ClassVar[str] = "different texts"
+    labels: ClassVar[Sequence[str]] = ()
+    is_scored: ClassVar[bool] = True
+    about: ClassVar[None] = None
+
+    def fault(self, value: Any, *, is_label: bool, text: Any = None) -> Fault | None:
+        """Return what is wrong with a value that should be a text."""
+        if not isinstance(value, str):
+            return Fault("", f"must be a text, not {type(value).__name__}")
+        if len(value) > MOST_CHARACTERS:
+            return Fault(
+                "", f"must have at most {MOST_CHARACTERS:,} characters, not {len(value):,}"
+            )
+        return None
+
+    def stored(self, value: Any) -> str:
+        """Return the text."""
+        return str(value)
+
+    def shown(self, text: str | None) -> Any:
+        """Return the text."""
+        return text
+
+    def scores(self, predictions: Sequence[str], labels: Sequence[str]) -> Scores:
+        """Return the chrF of each answer."""
+        pairs = zip(predictions, labels, strict=True)
+        return np.asarray([chrf(said, label) for said, label in pairs], dtype=np.float64)
+
+    def errors(self, predictions: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
+        """Return the share of answers that are the true text."""
+        return {"exact_match": float(np.mean(np.asarray(predictions) == np.asarray(labels)))}
+
+    def strata(self, labels: Sequence[str]) -> list[str]:
+        """Return the quarter of the texts, ordered by length, that each lies in."""
+        return strata_of(np.array([len(label) for label in labels], dtype=np.float64))
+
+    def direction_of(self, metric: str) -> str:
+        """Return that losses are minimized, and all else is maximized."""
+        return MINIMIZE if metric in _LOSSES else MAXIMIZE
+
+    def document(self) -> dict[str, Any] | None:
+        """Return the kind."""
+        return {"kind": self.kind}
+
+
 def _matches(predictions: Sequence[str], labels: Sequence[str]) -> list[spans.Matches]:
     pairs = zip(predictions, labels, strict=True)
     return [spans.matched(spans.read(said), spans.read(label)) for said, label in pairs]
@@ -311,6 +371,7 @@ def answer_of(labels: Sequence[str], document: Mapping[str, Any] | None) -> Answ
 _READ: Final[Mapping[str, Callable[[Sequence[str], Mapping[str, Any]], Answer]]] = {
     NUMBER: lambda _, stated: Number(**stated),
     SPANS: lambda labels, stated: Spans(tuple(labels), **stated),
+    TEXT: lambda _, stated: Text(**stated),
 }
 """How each kind but classes is read, from labels and what is kept beside them."""
 

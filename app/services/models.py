@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app.domain.answers import CLASS, NUMBER, SPANS, Answer, Classes, Number, Spans
+from app.domain.answers import (
+    CLASS,
+    NUMBER,
+    SPANS,
+    TEXT,
+    Answer,
+    Classes,
+    Number,
+    Spans,
+    Text,
+)
 from app.domain.errors import Fault, Invalid, NotReady
 from app.domain.identity import new_id
 from app.domain.models import MaintainedModel, Objective
@@ -95,7 +105,7 @@ def _answers_with(plugin: Plugin, new: NewModel) -> Answer | None:
         return new.target or Number()
     if kind == SPANS:
         return Spans(tuple(new.labels), _read_text(new.contract or _default_contract(plugin)))
-    return None
+    return Text() if kind == TEXT else None
 
 
 def _read_text(fields: Sequence[ContractField]) -> str:
@@ -106,13 +116,15 @@ def _read_text(fields: Sequence[ContractField]) -> str:
 
 def _answer_faults(new: NewModel, answers_with: Answer | None) -> list[Fault]:
     """Return what is wrong with a model's labels, or with what it has in their place."""
+    plural = answers_with.plural if answers_with else "labels"
+    detail = f"must be left out: {new.task_type} answers with {plural}"
+    of_labels = [Fault("/labels", detail)] if new.labels else []
+    of_target = [Fault("/target", detail)] if new.target else []
     if isinstance(answers_with, Number):
-        plural = answers_with.plural
-        fault = Fault("/labels", f"must be left out: {new.task_type} answers with {plural}")
-        return [fault] if new.labels else []
-    plural, fewest = (answers_with.plural, 1) if answers_with else ("labels", 2)
-    of_target = [Fault("/target", f"must be left out: {new.task_type} answers with {plural}")]
-    return [*_label_faults(new.labels, fewest), *(of_target if new.target else ())]
+        return of_labels
+    if isinstance(answers_with, Text):
+        return [*of_labels, *of_target]
+    return [*_label_faults(new.labels, 1 if answers_with else 2), *of_target]
 
 
 def _completed(stated: Objective, plugin: Plugin, answer: Answer) -> Objective:

@@ -202,6 +202,25 @@ def check_spans(rows: Rows, labels: Sequence[str], *, role: str, n_different_nee
         )
 
 
+def check_texts(rows: Rows, *, role: str, n_different_needed: int) -> None:
+    """Refuse rows whose labels cannot teach, or be compared with, texts.
+
+    Raises:
+        DataError: no rows, or fewer different texts than needed.
+    """
+    if not len(rows):
+        raise DataError(f"the {role} set is empty; add labelled rows")
+    different: set[int] = set()
+    for label in rows.labels:
+        different.add(hash(label))
+        if len(different) >= n_different_needed:
+            return
+    raise DataError(
+        f"all {len(rows)} {role} rows have the same text for a label; at least "
+        f"{n_different_needed} different ones are needed to learn from"
+    )
+
+
 def _fault_of_spans(inputs: Mapping[str, Any], label: str, labels: Sequence[str]) -> Fault | None:
     """Return what is wrong with a kept label; the longest text that is there bounds it."""
     try:

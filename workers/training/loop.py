@@ -33,8 +33,15 @@ from workers.training.optimiser import (
     seed_step,
 )
 from workers.training.progress import Preempted, Progress, Stop
+from workers.training.recipes import ABSENT
 from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, Targets, sampled
-from workers.training.task_type import Augments, Examples, Learner
+from workers.training.task_type import (
+    Augments,
+    Examples,
+    Learner,
+    ReadsAnswers,
+    TellsTokens,
+)
 from workers.training.work import Utilisation, operations_of, peak_of
 
 LOSS_MEMORY = 0.95
@@ -92,7 +99,10 @@ class Prepared:
     @classmethod
     def of(cls, learner: Learner, rows: Rows) -> "Prepared":
         """Encode rows."""
-        examples = learner.encode(rows.inputs)
+        if isinstance(learner, ReadsAnswers):
+            examples = learner.encode_rows(rows)
+        else:
+            examples = learner.encode(rows.inputs)
         return cls(examples, learner.targets(examples, rows), RowStates(examples.lengths))
 
 
@@ -126,6 +136,7 @@ class Loop:
             known: outputs that the start's head has learned.
         """
         self._is_new = ladder.new_classes(learner.outputs, known) if known else None
+        recipe = {**ABSENT, "head_learning_rate": recipe["learning_rate"], **recipe}
         self.job, self.recipe, self.learner, self.device = job, recipe, learner, device
         self.train_rows, self.validation = train, validation
         self.progress, self.stop = progress, stop
@@ -157,7 +168,7 @@ class Loop:
         self.utilisation: Utilisation | None = None
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        sampling, seed, rows = self._sampling(), self.job.seed, None
+        sampling, seed, rows = str(self.recipe["sampling"]), self.job.seed, None
         if sampling != "none":
             targets = self.train_rows.targets
             truth = targets.flat(np.arange(len(targets)))
@@ -165,13 +176,10 @@ class Loop:
         lengths = self.train_rows.examples.lengths
         return batch_plan(seed=seed, epoch=epoch, lengths=lengths, budget=self.budget, rows=rows)
 
-    def _sampling(self) -> str:
-        return str(self.recipe.get("sampling", "none"))  # no knob of what answers for tokens
-
     def _count_steps(self, epochs: int) -> int:
         """Return the steps of so many epochs; where rows are drawn, each may have as many."""
         lengths = self.train_rows.examples.lengths
-        if self._sampling() == "none" or lengths.min() == lengths.max():
+        if self.recipe["sampling"] == "none" or lengths.min() == lengths.max():
             return len(self._plan(0)) * epochs
         return sum(len(self._plan(epoch)) for epoch in range(epochs))
 
@@ -498,7 +506,10 @@ class Loop:
             put_learned(self.learner.model, present)
 
     def _validation_scores(self) -> probe.Features:
-        """Return the present version's probabilities on the validation rows, shape (n, k)."""
+        """Return the present version's probabilities on the validation rows, shape (n, k).
+
+        Of one that tells of tokens what it says of each.
+        """
         if self.validation is None:
             return np.zeros((0, len(self.learner.outputs)), dtype=np.float32)
 
@@ -507,6 +518,13 @@ class Loop:
             self.progress.say("evaluate", step=self.position.step, total_steps=self.total_steps)
 
         between(0)
+        if isinstance(self.learner, TellsTokens):
+            return self.learner.told(
+                self.validation.examples,
+                budget=self._inference_budget(),
+                between=between,
+                on_shortage=lambda budget, said: self._infer_less("evaluate", budget, said),
+            )
         _, logits = probe.infer(
             self.learner,
             self.validation.examples,
@@ -622,7 +640,7 @@ class Loop:
 
     def _loss_of(self, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None) -> Any:
         """Return the loss of some rows, as an epoch sees them where chance is to have a say."""
-        model, strength = self.learner.model, float(self.recipe.get("mixup", 0.0))
+        model, strength = self.learner.model, float(self.recipe["mixup"])
         examples = self.train_rows.examples if draw is None else self._seen
         batch = self.learner.collate(examples, rows, draw=draw)
         truth = torch.from_numpy(self.train_rows.targets.batch(rows)).to(self.device.name)

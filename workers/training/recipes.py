@@ -183,6 +183,52 @@ OF_TOKENS: Mapping[str, Mapping[str, Any]] = {
 """The knobs of a version that answers for tokens."""
 
 
+OF_WHOLE_TEXTS: Mapping[str, Mapping[str, Any]] = {
+    **{
+        name: knob
+        for name, knob in COMMON.items()
+        if name
+        not in {
+            "sampling",
+            "mixup",
+            "head",
+            "head_learning_rate",
+            "rungs",
+            "sufficient",
+            "class_weight_power",
+            "start_share",
+        }
+    },
+    "learning_rate": {**COMMON["learning_rate"], "description": "Peak step size of AdamW."},
+    "trainable_layers": {
+        **COMMON["trainable_layers"],
+        "description": "How many of the top layers learn; null is the whole model.",
+    },
+    "lora_rank": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 1024,
+        "default": 0,
+        "description": (
+            "Layers that learn do so by LoRA: by two matrices of this rank beside each, added to "
+            "it in the version; 0 lets the layers themselves learn."
+        ),
+    },
+}
+"""The knobs of a version that answers with texts: it has no head of its own."""
+ABSENT: Mapping[str, Any] = {
+    "head": "keep",
+    "rungs": ("top",),
+    "sufficient": None,
+    "sampling": "none",
+    "mixup": 0.0,
+    "class_weight_power": 0.0,
+    "start_share": 0.0,
+    "lora_rank": 0,
+}
+"""What the loop does about a knob that a task type has not."""
+
+
 def recipe_schema(
     defaults: Mapping[str, Any],
     knobs: Mapping[str, Mapping[str, Any]],

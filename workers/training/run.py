@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from app.domain import spans
-from app.domain.answers import CLASS, NUMBER, SPANS, strata_of
+from app.domain.answers import CLASS, NUMBER, SPANS, TEXT, strata_of
 from workers.training import checkpoints, device
 from workers.training.checkpoints import Checkpoint
 from workers.training.code_version import code_version
@@ -21,6 +21,7 @@ from workers.training.data import (
     check_labels,
     check_numbers,
     check_spans,
+    check_texts,
     read_rows,
     set_apart,
 )
@@ -66,11 +67,13 @@ def read_data(job: Job, progress: Progress, stop: Stop, answers: str = CLASS) ->
         progress.say("prepare", step=done, memory_bytes=device.memory_bytes())
 
     def read(path: Path, role: str, n_needed: int) -> Rows:
-        rows = read_rows(path, between, are_labels_long=answers == SPANS)
+        rows = read_rows(path, between, are_labels_long=answers in {SPANS, TEXT})
         if answers == NUMBER:
             check_numbers(rows, role=role, n_different_needed=n_needed)
         elif answers == SPANS:
             check_spans(rows, job.labels, role=role, n_different_needed=n_needed)
+        elif answers == TEXT:
+            check_texts(rows, role=role, n_different_needed=n_needed)
         else:
             check_labels(rows, job.labels, role=role, n_classes_needed=n_needed)
         return rows
@@ -86,7 +89,7 @@ def _check_label_set(labels: Sequence[str], answers: str) -> None:
     Raises:
         DataError: too few labels, or one twice.
     """
-    n_needed = {NUMBER: 0, SPANS: 1}.get(answers, N_DIFFERENT_NEEDED)
+    n_needed = {NUMBER: 0, TEXT: 0, SPANS: 1}.get(answers, N_DIFFERENT_NEEDED)
     if len(set(labels)) < n_needed or len(set(labels)) != len(labels):
         needed = "a span needs one" if answers == SPANS else "a classifier needs two different ones"
         raise DataError(f"{len(labels)} labels given; {needed}")
@@ -174,6 +177,8 @@ def _strata(rows: Rows, answers: str) -> Sequence[str]:
         return strata_of(rows.numbers())
     if answers == SPANS:
         return spans.rarest_label([spans.read(label) for label in rows.labels])
+    if answers == TEXT:
+        return [""] * len(rows)  # whole blocks of them, whatever they say
     return rows.labels
 
 

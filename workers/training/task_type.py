@@ -3,7 +3,7 @@
 This module imports no training stack: the control side of a job reads it too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -113,6 +113,38 @@ class Augments(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAnswers(Protocol):
+    """A learner that reads labels as it reads inputs: they are part of what it is taught with."""
+
+    def encode_rows(self, rows: Rows) -> Examples:
+        """Prepare inputs and labels once."""
+        ...
+
+
+@runtime_checkable
+class TellsTokens(Protocol):
+    """A learner of too many outputs to keep the scores of all."""
+
+    def told(
+        self,
+        examples: Any,
+        *,
+        budget: int,
+        between: Callable[[int], None],
+        on_shortage: Callable[[int, str], None],
+    ) -> NDArray[np.float32]:
+        """Return loss in nats and rightness of each token that is to be learned, (m, 2).
+
+        Args:
+            examples: what `encode_rows` returned.
+            budget: largest padded cost of a batch.
+            between: called after each batch with the rows done; may raise to stop.
+            on_shortage: told the next, halved budget and what was said when memory ran out.
+        """
+        ...
+
+
 class Classifier(Protocol):
     """A version loaded for inference."""
 
@@ -162,6 +194,46 @@ class Tagged:
     n_tokens: int = 0
     n_right: int = 0
     loss: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How likely a version finds one answer.
+
+    Attributes:
+        n_tokens: of the answer, its end token among them; of what is read.
+        n_right: of them that were the likeliest.
+        loss: sum over them of the negative log of the probability, in nats.
+        mean_loss: a token.
+        features: (d,) what stands for the prompt among others.
+    """
+
+    n_tokens: int
+    n_right: int
+    loss: float
+    mean_loss: float
+    features: NDArray[np.float32]
+
+
+class TextWriter(Protocol):
+    """A version loaded for inference that goes on with texts."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens there are."""
+        ...
+
+    def write(self, inputs: Inputs) -> list[str]:
+        """Return how it goes on with each prompt."""
+        ...
+
+    def said(self, inputs: Inputs, answers: Sequence[str]) -> list[Said]:
+        """Return how likely it finds answers."""
+        ...
+
+    def token_ids(self, answers: Sequence[str]) -> Iterator[list[int]]:
+        """Yield the tokens of texts, the end token last."""
+        ...
 
 
 class Tagger(Protocol):

@@ -20,7 +20,13 @@ from upkeep.errors import Unavailable, UpkeepError
 from upkeep.images import encoded
 from upkeep.logbook import Logbook
 from upkeep.model import Model
-from upkeep.predictors import AnswersNumbers, AnswersSpans, Predictor, open_predictor
+from upkeep.predictors import (
+    AnswersNumbers,
+    AnswersSpans,
+    AnswersTexts,
+    Predictor,
+    open_predictor,
+)
 from upkeep.retrying import Retries
 from upkeep.spans import Span
 
@@ -40,6 +46,7 @@ class Prediction:
         id: of the observation, to send its true label with later; "" if it was not logged.
         value: the number that is the answer, where answers are numbers.
         spans: of the text, by their start, where answers are spans.
+        text: how the text goes on, where answers are texts.
     """
 
     label: str
@@ -48,6 +55,7 @@ class Prediction:
     id: str = ""
     value: float | None = None
     spans: tuple[Span, ...] | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +309,8 @@ def _said(answer: Prediction) -> dict[str, Any]:
         return {"prediction": answer.value}
     if answer.spans is not None:
         return {"prediction": [span._asdict() for span in answer.spans]}
+    if answer.text is not None:
+        return {"prediction": answer.text}
     return {"prediction": answer.label, "scores": answer.scores}
 
 
@@ -312,6 +322,8 @@ def _answers(held: _Held, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]
     if isinstance(held.predictor, AnswersSpans):
         said = held.predictor.spans(rows)
         return [Prediction("", {}, held.number, spans=tuple(spans)) for spans in said]
+    if isinstance(held.predictor, AnswersTexts):
+        return [Prediction("", {}, held.number, text=one) for one in held.predictor.texts(rows)]
     table = held.predictor.scores(rows)  # (n, k)
     best = table.argmax(axis=1)
     return [

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
@@ -38,6 +39,8 @@ TOKENS_EACH: Final = 4096
 PICTURES_EACH: Final = 64
 TOKENS_WITHOUT_A_LIMIT: Final = 256
 OF_TOKENS: Final = "ForTokenClassification"
+OF_LANGUAGE: Final = ("ForCausalLM", "LMHeadModel")
+TEXTS_EACH: Final = 64
 LOCAL: Final[Mapping[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -45,8 +48,8 @@ class Predictor(Protocol):
     """A version loaded for answering.
 
     Attributes:
-        labels: class names, in the order of the columns; none where `AnswersNumbers`; those that
-            spans may have where `AnswersSpans`.
+        labels: class names, in the order of the columns; none where `AnswersNumbers` or
+            `AnswersTexts`; those that spans may have where `AnswersSpans`.
         input_field: the field of an input that the version reads; None where it reads several.
     """
 
@@ -88,6 +91,19 @@ class AnswersSpans(Protocol):
         ...
 
 
+@runtime_checkable
+class AnswersTexts(Protocol):
+    """A version whose answers are texts that go on from the input."""
+
+    def texts(self, inputs: Inputs) -> list[str]:
+        """Return how each text goes on.
+
+        Raises:
+            ValueError: an input lacks what the version reads.
+        """
+        ...
+
+
 def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     """Load a version.
 
@@ -95,7 +111,8 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
         directory: a plain transformers directory, safetensors only, or a LightGBM text model with
             its config.json; upkeep.json says what it learned, else model.txt stands for columns, a
             preprocessor_config.json for pictures, and neither for text: for spans of it where
-            config.json names an architecture that classifies tokens.
+            config.json names an architecture that classifies tokens, for what follows it where
+            it names one that is a language model.
         device: such as "cpu" or "cuda"; None = a GPU if there is one.
 
     Raises:
@@ -113,6 +130,8 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
         implied = "tabular-classification" if "id2label" in config else "tabular-regression"
     elif any(str(name).endswith(OF_TOKENS) for name in config.get("architectures") or ()):
         implied = "token-classification"
+    elif any(str(name).endswith(OF_LANGUAGE) for name in config.get("architectures") or ()):
+        implied = "text-generation"
     task_type = str(card.get("task_type") or implied)
     if task_type not in _PREDICTORS:
         raise ValueError(
@@ -212,6 +231,56 @@ class TokenPredictor(_Reader):
                 named = [self._tags[tag] for tag in tags[: len(places)].tolist()]
                 found[row] = spans_of_tags(named, places)
         return found
+
+
+class TextWriter(_Reader):
+    """A version that goes on with texts, loaded for answering."""
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
+        super().__init__(directory, input_field, device, kind=AutoModelForCausalLM)
+        self._end = int(self._tokenizer.eos_token_id)
+        start = self._tokenizer.bos_token_id
+        self._start = self._end if start is None else int(start)
+        pad = self._tokenizer.pad_token_id
+        self._pad = self._end if pad is None else int(pad)
+        new = int(self._model.generation_config.max_new_tokens or 0)
+        self._room = max(1, self._limit - new)
+
+    def scores(self, inputs: Inputs) -> Table:
+        """Return nothing: answers that are texts have no scores.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("this version answers with texts; ask for `texts`")
+
+    def texts(self, inputs: Inputs) -> list[str]:
+        """Return how each text goes on, by `generate` with the version's own settings."""
+        prompts = [self._text(index, value) for index, value in enumerate(inputs)]
+        found: list[str] = []
+        for first in range(0, len(prompts), TEXTS_EACH):
+            found += self._written(prompts[first : first + TEXTS_EACH])
+        return found
+
+    def _written(self, prompts: Sequence[str]) -> list[str]:
+        coded = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        rows = [[self._start, *ids][-self._room :] for ids in coded]
+        width = max(map(len, rows))
+        ids = np.full((len(rows), width), self._pad, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for position, one in enumerate(rows):  # padded on the left, as what follows is written
+            ids[position, width - len(one) :] = one
+            mask[position, width - len(one) :] = 1
+        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        with torch.inference_mode():
+            said = self._model.generate(
+                **{name: value.to(self._model.device) for name, value in batch.items()}
+            )
+        after = said[:, width:].cpu().tolist()
+        written: list[str] = self._tokenizer.batch_decode(after, skip_special_tokens=True)
+        return written
 
 
 class ImagePredictor:
@@ -383,6 +452,7 @@ def _trees(
 
 _PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] = {
     "text-classification": TextPredictor,
+    "text-generation": TextWriter,
     "token-classification": TokenPredictor,
     "image-classification": ImagePredictor,
     "tabular-classification": _trees,

@@ -18,7 +18,7 @@ _loaded: OrderedDict[str, Any] = OrderedDict()
 def loaded(model: MaintainedModel, version: ModelVersion) -> Any:
     """Return a version ready to answer, verified by digest when it was laid out.
 
-    A `Classifier`, a `Regressor` or a `Tagger`, as the model's kind of answer has it.
+    A `Classifier`, `Regressor`, `Tagger` or `TextWriter`, as the model's kind of answer has it.
     """
     if version.digest in _loaded:
         _loaded.move_to_end(version.digest)

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from app.domain.answers import CLASS, NUMBER, SPANS
+from app.domain.answers import CLASS, NUMBER, SPANS, TEXT
 from app.domain.models import MaintainedModel
 from workers.jobs.answering import Kind
 from workers.jobs.class_answers import ClassAnswers
 from workers.jobs.number_answers import NumberAnswers
 from workers.jobs.span_answers import SpanAnswers
+from workers.jobs.text_answers import TextAnswers
 from workers.task_types import task_types
 from workers.training.task_type import answers_of
 
@@ -16,6 +17,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     CLASS: ClassAnswers(),
     NUMBER: NumberAnswers(),
     SPANS: SpanAnswers(),
+    TEXT: TextAnswers(),
 }
 
 

@@ -16,6 +16,8 @@ from workers.training.targets import IGNORED, Places, Scores
 
 ID, IS_ANSWER = 0, 1
 LOSS, IS_RIGHT = 0, 1
+LARGEST_LOSS = 700.0
+"""Whose exponential is a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +101,29 @@ class ContinuationTargets:
 
     def summarise(self, scores: Scores, outputs: Sequence[str]) -> dict[str, Any]:
         """Return how well tokens are said, of loss and rightness of each, (m, 2)."""
-        return {"n": len(self), **of_tokens(scores, n_tokens=len(outputs))}
+        loss, right = float(scores[:, LOSS].sum(dtype=np.float64)), int(scores[:, IS_RIGHT].sum())
+        metrics = of_tokens(loss, right, len(scores), n_tokens=len(outputs))
+        return {"n": len(self), "n_tokens": len(scores), **metrics}
 
 
-def of_tokens(said: NDArray[Any], *, n_tokens: int) -> dict[str, float | int | None]:
-    """Return the metrics of tokens: `log_loss` in nats a token, `perplexity` its exponential.
+def of_tokens(loss: float, n_right: int, n: int, *, n_tokens: int) -> dict[str, float | None]:
+    """Return the metrics of n tokens: `log_loss` in nats a token, `perplexity` its exponential.
 
     `token_accuracy` is the share of tokens that were the likeliest; `bits_saved` what share of the
     bits of a token, were all equally likely, the version saves: 1 - log_loss / ln(n_tokens).
 
     Args:
-        said: loss and rightness of each token, (m, 2).
+        loss: sum over the tokens.
+        n_right: how many were the likeliest.
+        n: tokens that were judged.
         n_tokens: that there are.
     """
-    if not len(said):
-        names = ("log_loss", "perplexity", "token_accuracy", "bits_saved")
-        return {"n_tokens": 0, **dict.fromkeys(names)}
-    loss = float(said[:, LOSS].mean(dtype=np.float64))
+    if not n:
+        return dict.fromkeys(("log_loss", "perplexity", "token_accuracy", "bits_saved"))
+    mean = loss / n
     return {
-        "n_tokens": len(said),
-        "log_loss": loss,
-        "perplexity": float(np.exp(min(loss, 700.0))),
-        "token_accuracy": float(said[:, IS_RIGHT].mean(dtype=np.float64)),
-        "bits_saved": 1.0 - loss / float(np.log(n_tokens)),
+        "log_loss": mean,
+        "perplexity": float(np.exp(min(mean, LARGEST_LOSS))),
+        "token_accuracy": n_right / n,
+        "bits_saved": 1.0 - mean / float(np.log(n_tokens)),
     }

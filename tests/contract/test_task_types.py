@@ -351,7 +351,7 @@ CASES: Mapping[str, Case] = {
         plain_network_scores,
         [{"climate": "lunar", "degrees": 1e300}, {"degrees": -1e300}, {"at sea?": True}],
         [{"climate": None}, {}],
-        recipe={"epochs": 20},
+        recipe={"epochs": 20, "batch_size": 6},
         broken=(
             {"epochs": 5, "head": "probe", "batch_size": 6},
             {"epochs": 5, "head": "random", "batch_size": 6, **CHANCE},
@@ -363,7 +363,7 @@ CASES: Mapping[str, Case] = {
         plain_network_values,
         [{"climate": "lunar", "degrees": 1e300}, {"degrees": -1e300}, {"at sea?": True}],
         [{"climate": None}, {}],
-        recipe={"epochs": 20},
+        recipe={"epochs": 20, "batch_size": 6},
         broken=(
             {"epochs": 5, "batch_size": 6},
             {"epochs": 5, "batch_size": 6, "loss": "absolute", "mixup": 0.4, "average_share": 0.5},

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,24 @@ def test_answers_do_not_hang_on_how_many_are_asked_for_at_once(version):
     alone = np.concatenate([network.scores([one]) for one in inputs[:20] + inputs[-20:]])
     together = network.scores(inputs)
     assert np.allclose(alone, np.concatenate([together[:20], together[-20:]]), atol=1e-6)
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, COLUMNS[:1], COLUMNS[1:2]])
+def test_the_documented_lines_answer_as_the_version_does(tmp_path, columns):
+    network = Network.drawn(("no", "yes"), columns, SIZES, seed=0)
+    network.model.eval()
+    with torch.no_grad():
+        for weights in network.model.parameters():
+            weights.normal_()
+    save_file(network.model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(network.document()))
+    page = (Path(__file__).parents[3] / "docs" / "tabular.md").read_text()
+    lines = page.partition("<!-- loads a network -->\n```python\n")[2].partition("```")[0]
+    known: dict[str, Any] = {}
+    exec(lines, known)
+    inputs = [{"x": 2.5, "kind": "b", "y": -1e300, "paid": False}, {"kind": "new"}, {}]
+    plain = [known["logits"](tmp_path, one).softmax(0).tolist() for one in inputs]
+    assert np.allclose(network.scores(inputs), plain, atol=1e-6)
 
 
 @pytest.mark.parametrize(

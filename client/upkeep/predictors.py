@@ -26,10 +26,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from upkeep.artifacts import read_json, refuse_code
+from upkeep.column_network import MODEL_TYPE, Network
 from upkeep.errors import UnsafeArtifact
 from upkeep.images import decode
 from upkeep.spans import Span, labels_of_tags, spans_of_tags, trimmed
-from upkeep.tables import CONFIG, MODEL
+from upkeep.tables import CONFIG, MODEL, ColumnsPredictor
 
 Inputs = Sequence[Mapping[str, Any]]
 Table = NDArray[np.float32]
@@ -108,8 +109,9 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     """Load a version.
 
     Args:
-        directory: a plain transformers directory, safetensors only, or a LightGBM text model with
-            its config.json; upkeep.json says what it learned, else model.txt stands for columns, a
+        directory: a plain transformers directory, safetensors only, or a LightGBM text model or a
+            network over columns with its config.json; upkeep.json says what it learned, else
+            model.txt stands for columns, and so does the model_type of such a network, a
             preprocessor_config.json for pictures, and neither for text: for spans of it where
             config.json names an architecture that classifies tokens, for what follows it where
             it names one that is a language model.
@@ -126,8 +128,11 @@ def open_predictor(directory: Path, *, device: str | None = None) -> Predictor:
     implied = "image-classification" if sees else "text-classification"
     config = read_json(directory / CONFIG)
     config = config if isinstance(config, dict) else {}
+    of_columns = "tabular-classification" if "id2label" in config else "tabular-regression"
     if (directory / MODEL).exists():
-        implied = "tabular-classification" if "id2label" in config else "tabular-regression"
+        implied = of_columns
+    elif config.get("model_type") == MODEL_TYPE:
+        implied = f"neural-{of_columns}"
     elif any(str(name).endswith(OF_TOKENS) for name in config.get("architectures") or ()):
         implied = "token-classification"
     elif any(str(name).endswith(OF_LANGUAGE) for name in config.get("architectures") or ()):
@@ -446,8 +451,20 @@ def _trees(
             f"LightGBM cannot be loaded ({error}); it needs the system's OpenMP library, such as "
             "Debian's package libgomp1"
         ) from error
-    found: Predictor = trees.TreesPredictor(directory, has_labels=has_labels)
-    return found
+    return ColumnsPredictor(trees.Trees.read(directory, has_labels=has_labels))
+
+
+def _network(
+    directory: Path, input_field: str | None, device: str, *, has_labels: bool = True
+) -> Predictor:
+    """Return a network over columns loaded for answering.
+
+    Raises:
+        ValueError: it is none.
+    """
+    network = Network.read(directory, has_labels=has_labels)
+    network.model.to(device)
+    return ColumnsPredictor(network)
 
 
 _PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] = {
@@ -457,4 +474,6 @@ _PREDICTORS: Final[Mapping[str, Callable[[Path, str | None, str], Predictor]]] =
     "image-classification": ImagePredictor,
     "tabular-classification": _trees,
     "tabular-regression": partial(_trees, has_labels=False),
+    "neural-tabular-classification": _network,
+    "neural-tabular-regression": partial(_network, has_labels=False),
 }

@@ -1,17 +1,18 @@
 """How does a row of columns become numbers? The same way in training, in judgement and in answers.
 
 Needs numpy alone. A version says in config.json which columns it reads, in which order:
-`{"columns": [{"name", "type", "categories", "center", "scale"}]}`. A number stands for itself, a
-boolean is 0 or 1, a category is its place in `categories`; what is missing, and a category that
-the version does not know, is NaN.
+`{"columns": [{"name", "type", "categories", "center", "scale", "knots"}]}`. A number stands for
+itself, a boolean is 0 or 1, a category is its place in `categories`; what is missing, and a
+category that the version does not know, is NaN.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class Column:
         categories: the values of a category that are known, the most frequent first.
         center: of the numbers that the version learned from, in their unit.
         scale: of the same; what lies one scale from the center is nothing rare.
+        knots: ends of the bins that a network reads numbers by, ascending; trees have none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Column:
     categories: tuple[str, ...] = ()
     center: float = 0.0
     scale: float = 1.0
+    knots: tuple[float, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the column as config.json has it."""
@@ -51,7 +54,8 @@ class Column:
             return {"name": self.name, "type": self.type, "categories": list(self.categories)}
         if self.type == BOOLEAN:
             return {"name": self.name, "type": self.type}
-        own = {"center": self.center, "scale": self.scale}
+        own: dict[str, Any] = {"center": self.center, "scale": self.scale}
+        own |= {"knots": list(self.knots)} if self.knots else {}
         return {"name": self.name, "type": self.type, **own}
 
 
@@ -101,7 +105,13 @@ def _column(value: Any) -> Column:
     numbers = [value.get("center", 0.0), value.get("scale", 1.0)]
     if not all(_is_finite(one) for one in numbers) or not numbers[1] > 0:
         raise ValueError(f"column {name!r} needs a finite center and a scale above 0")
-    return Column(name, kind, tuple(categories), float(numbers[0]), float(numbers[1]))
+    knots = value.get("knots") or []
+    if not isinstance(knots, list) or not all(map(_is_finite, knots)):
+        raise ValueError(f"the knots of column {name!r} must be a list of finite numbers")
+    if any(after <= before for before, after in pairwise(knots)):
+        raise ValueError(f"the knots of column {name!r} must ascend")
+    center, scale = map(float, numbers)
+    return Column(name, kind, tuple(categories), center, scale, tuple(map(float, knots)))
 
 
 def _is_finite(value: Any) -> bool:
@@ -165,3 +175,57 @@ def feature_names(columns: Sequence[Column]) -> list[str]:
         plain = re.sub(r"[^A-Za-z0-9_.-]", "_", column.name)
         found.append(plain if plain not in found else f"{plain}_{place}")
     return found
+
+
+class AnswersColumns(Protocol):
+    """A model over columns: trees, or a network.
+
+    Attributes:
+        labels: class names; none where it answers with numbers.
+        columns: what it reads.
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the class names."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Return what it reads."""
+        ...
+
+    def scores(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return probabilities, shape (n, k)."""
+        ...
+
+    def values(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return numbers, shape (n,)."""
+        ...
+
+
+class ColumnsPredictor:
+    """A model over columns loaded for answering, with classes or with numbers."""
+
+    def __init__(self, model: AnswersColumns) -> None:
+        self._model = model
+        self.labels = model.labels
+        names = [column.name for column in model.columns]
+        self.input_field: str | None = names[0] if len(names) == 1 else None
+        self._names = frozenset(names)
+
+    def scores(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return probabilities, shape (n, k)."""
+        self._check(inputs)
+        return self._model.scores(inputs)
+
+    def values(self, inputs: Inputs) -> NDArray[np.float64]:
+        """Return numbers, shape (n,)."""
+        self._check(inputs)
+        return self._model.values(inputs)
+
+    def _check(self, inputs: Inputs) -> None:
+        for index, value in enumerate(inputs):
+            if self._names.isdisjoint(value):
+                known = ", ".join(sorted(self._names))
+                raise ValueError(f"input {index} has none of the columns {known}")

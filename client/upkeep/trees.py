@@ -5,9 +5,8 @@ the categories of each, and the classes in theirs (`id2label`), where it sorts i
 has no Upkeep loads it so: `lightgbm.Booster(model_file="model.txt").predict(matrix)`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightgbm
 import numpy as np
@@ -96,36 +95,6 @@ class Trees:
         if not len(table):
             return np.zeros(0)
         return np.asarray(self.booster.predict(table, num_threads=1), dtype=np.float64)
-
-
-class TreesPredictor:
-    """Trees loaded for answering, with classes or with numbers."""
-
-    def __init__(self, directory: Path, *, has_labels: bool = True) -> None:
-        self._trees = Trees.read(directory, has_labels=has_labels)
-        self.labels = self._trees.labels
-        names = [column.name for column in self._trees.columns]
-        self.input_field: str | None = names[0] if len(names) == 1 else None
-        self._names = frozenset(names)
-
-    def scores(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Return probabilities, shape (n, k)."""
-        self._check(inputs)
-        return self._trees.scores(inputs)
-
-    def values(self, inputs: Inputs) -> NDArray[np.float64]:
-        """Return numbers, shape (n,)."""
-        self._check(inputs)
-        return self._trees.values(inputs)
-
-    def _check(self, inputs: Inputs) -> None:
-        for index, value in enumerate(inputs):
-            if not self._has_a_column(value):
-                known = ", ".join(sorted(self._names))
-                raise ValueError(f"input {index} has none of the columns {known}")
-
-    def _has_a_column(self, value: Mapping[str, Any]) -> bool:
-        return not self._names.isdisjoint(value)
 
 
 def _booster(text: str, objectives: Sequence[str]) -> lightgbm.Booster:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file
+from torch.nn.functional import linear
 
 import workers.task_types
 from app.domain.errors import UnsafeArtifact
@@ -160,6 +163,46 @@ def plain_table_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndar
     return np.stack([1 - said, said], axis=1)
 
 
+def plain_network_logits(directory: Path, inputs: list[dict[str, Any]]) -> torch.Tensor:
+    config = json.loads((directory / "config.json").read_text())
+    weights = load_file(directory / "model.safetensors")
+    numbers, places, first = [], [], 0
+    for column in config["columns"]:
+        cells = [value.get(column["name"]) for value in inputs]
+        if column["type"] == "number":
+            shape = (config["n_bins"], column["center"], column["scale"], column["knots"])
+            numbers.append([plain_number(cell, *shape) for cell in cells])
+            continue
+        known = column["categories"] if column["type"] == "category" else [False, True]
+        places.append([first + (known.index(c) + 1 if c in known else 0) for c in cells])
+        first += 1 + len(known)
+    shown = torch.tensor(numbers, dtype=torch.float32).transpose(0, 1)
+    found = torch.einsum("ncf,cfd->ncd", shown, weights["numbers.weight"])
+    found = (found + weights["numbers.bias"]).relu().flatten(1)
+    hidden = torch.cat([found, weights["categories.weight"][torch.tensor(places).T].flatten(1)], 1)
+    for k in range(len(config["hidden_sizes"])):
+        hidden = linear(hidden, weights[f"layers.{k}.weight"], weights[f"layers.{k}.bias"]).relu()
+    return linear(hidden, weights["head.weight"], weights["head.bias"])
+
+
+def plain_number(cell: Any, n_bins: int, center: float, scale: float, knots: Any) -> list[float]:
+    if cell is None:
+        return [0.0] * (n_bins + 1) + [1.0]
+    bins = [min(max((cell - a) / (b - a), 0.0), 1.0) for a, b in pairwise(knots)]
+    far = min(max((cell - center) / scale, -5.0), 5.0)
+    return [far, *bins, *[0.0] * (n_bins - len(bins)), 0.0]
+
+
+def plain_network_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+    return plain_network_logits(directory, inputs).softmax(dim=1).numpy()
+
+
+def plain_network_values(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
+    target = json.loads((directory / "config.json").read_text())["target"]
+    said = plain_network_logits(directory, inputs)[:, 0].double().numpy()
+    return target["center"] + target["scale"] * said
+
+
 def plain_text_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(directory).eval()
@@ -301,6 +344,32 @@ CASES: Mapping[str, Case] = {
         further=({"trees": "continue", "rounds": 0},),
         draws=False,
         widened=({"rounds": 30},),
+    ),
+    "neural-tabular-classification": Case(
+        table_base,
+        table_inputs,
+        plain_network_scores,
+        [{"climate": "lunar", "degrees": 1e300}, {"degrees": -1e300}, {"at sea?": True}],
+        [{"climate": None}, {}],
+        recipe={"epochs": 20, "batch_size": 6},
+        broken=(
+            {"epochs": 5, "head": "probe", "batch_size": 6},
+            {"epochs": 5, "head": "random", "batch_size": 6, **CHANCE},
+        ),
+    ),
+    "neural-tabular-regression": Case(
+        table_base,
+        table_inputs,
+        plain_network_values,
+        [{"climate": "lunar", "degrees": 1e300}, {"degrees": -1e300}, {"at sea?": True}],
+        [{"climate": None}, {}],
+        recipe={"epochs": 20, "batch_size": 6},
+        broken=(
+            {"epochs": 5, "batch_size": 6},
+            {"epochs": 5, "batch_size": 6, "loss": "absolute", "mixup": 0.4, "average_share": 0.5},
+        ),
+        further=({"head": "keep", "epochs": 0},),
+        answers="number",
     ),
     "tabular-regression": Case(
         table_base,

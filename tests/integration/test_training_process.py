@@ -197,6 +197,26 @@ def table_job(directory: Path, labels: Sequence[str] | None = None, **changes: A
     )
 
 
+def network_job(directory: Path, **changes: Any) -> Path:
+    """The job of columns, for a network."""
+    recipe = {"epochs": 6, "patience": None, **changes.pop("recipe", {})}
+    job = json.loads((table_job(directory, **changes) / "job.json").read_text())
+    job |= {"task_type": "neural-tabular-classification", "recipe": recipe}
+    (directory / "job.json").write_text(json.dumps(job | {"start": "preset:column-network"}))
+    return directory
+
+
+def number_job(directory: Path, **changes: Any) -> Path:
+    """The same, of numbers: 1 for who stays, 0 for who leaves."""
+    job = json.loads((network_job(directory, **changes) / "job.json").read_text())
+    table = pq.read_table(job["train"])
+    numbers = ["1.0" if label == "stays" else "0.0" for label in table["label"].to_pylist()]
+    pq.write_table(table.set_column(2, "label", pa.array(numbers)), job["train"])
+    job |= {"task_type": "neural-tabular-regression", "labels": []}
+    (directory / "job.json").write_text(json.dumps(job))
+    return directory
+
+
 def run(
     directory: Path, should_stop: Callable[[], StopReason | None] = lambda: None
 ) -> tuple[Outcome, list[dict[str, Any]]]:
@@ -239,7 +259,14 @@ def wait_until(holds: Callable[[], bool], child: Child) -> None:
 
 @pytest.mark.parametrize(
     ("make", "is_torn"),
-    [(image_job, True), (text_job, False), (span_job, False), (table_job, True)],
+    [
+        (image_job, True),
+        (text_job, False),
+        (span_job, False),
+        (table_job, True),
+        (network_job, True),
+        (number_job, False),
+    ],
 )
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
     tmp_path: Path, make: Callable[..., Path], is_torn: bool
@@ -268,6 +295,7 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(
         (image_job, "cancel", "cancelled"),
         (image_job, "deadline", "failed"),
         (table_job, "cancel", "cancelled"),
+        (number_job, "shutdown", "preempted"),
     ],
 )
 def test_the_supervisor_stops_a_run_for_a_reason(

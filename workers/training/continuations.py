@@ -6,6 +6,7 @@ judged are the label's tokens and the end. Each place has the token after it for
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class ContinuationTargets:
     """The token after each place: n arrays of shape (length,), read from the rows themselves."""
 
     are_of_rows = False
-    right = "token_accuracy"
+    judged_by: Mapping[str, int] = MappingProxyType({"log_loss": -1})
 
     def __init__(self, rows: Continuations) -> None:
         self._rows = rows

@@ -14,11 +14,12 @@ from torch import nn
 
 from workers.training import checkpoints, ladder, mixing, probe
 from workers.training.checkpoints import Checkpoint
-from workers.training.data import Rows, batch_plan, class_weights, sampled_rows
+from workers.training.data import Rows, batch_plan, sampled_rows
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.job import Job
 from workers.training.layers import find_head, prepare_attention, set_dropout
+from workers.training.losses import loss_of
 from workers.training.lower import RowStates, lower_layers
 from workers.training.memory import cut, fewest_rows, in_parts
 from workers.training.optimiser import (
@@ -57,7 +58,8 @@ class Position:
     """Where a run is; everything in it goes into a checkpoint.
 
     Attributes:
-        best: (share right, -log loss) on validation of the best epoch so far; empty without.
+        best: what the targets are judged by, such as (share right, -log loss), on validation of
+            the best epoch so far, more being better; empty without.
         best_epoch: how many epochs that version had seen; 0 is the head alone.
         is_judged: whether the version of the last whole epoch was.
         history: one object of validation figures an epoch.
@@ -151,15 +153,8 @@ class Loop:
         learner.model.to(device.name)
         self.lower = lower_layers(learner, recipe, train.examples)
         self.optimiser = adamw(learner.model, learner.outputs, recipe)
-        counts = train.targets.counts(len(learner.outputs))
-        weights = class_weights(counts, power=float(recipe["class_weight_power"]))
-        self.class_weights = weights
         self.fewest_rows = fewest_rows(learner.model)
-        self.criterion = nn.CrossEntropyLoss(
-            ignore_index=IGNORED,
-            weight=torch.from_numpy(weights).to(device.name),
-            label_smoothing=float(recipe["label_smoothing"]),
-        )
+        self.criterion = loss_of(train.targets, len(learner.outputs), recipe, device.name)
         self.total_steps = self._count_steps(int(recipe["epochs"]))
         self._seen = train.examples
         self._saved_at = time.monotonic()
@@ -252,7 +247,7 @@ class Loop:
             put_learned(model, averaged(self.start_weights, weights, share))
 
     def final_scores(self) -> probe.Features:
-        """Return the probabilities of the trained version on the validation rows, shape (n, k).
+        """Return the answers of the trained version to the validation rows, shape (n, k).
 
         Of tokens: on all of theirs.
 
@@ -476,9 +471,9 @@ class Loop:
         position, targets = self.position, self.validation.targets
         with self._averaged():
             found = targets.summarise(self._validation_scores(), self.learner.outputs)
-            figures = {name: float(found[name]) for name in (targets.right, "log_loss")}
+            figures = {name: float(found[name]) for name in targets.judged_by}
             position.history.append({"epoch": position.epoch, **figures})
-            value = [figures[targets.right], -figures["log_loss"]]
+            value = [sign * figures[name] for name, sign in targets.judged_by.items()]
             if not position.best or value > position.best:
                 position.best, position.best_epoch = value, position.epoch
                 self.best_weights = learned(self.learner.model)
@@ -506,7 +501,7 @@ class Loop:
             put_learned(self.learner.model, present)
 
     def _validation_scores(self) -> probe.Features:
-        """Return the present version's probabilities on the validation rows, shape (n, k).
+        """Return the present version's answers to the validation rows, shape (n, k).
 
         Of one that tells of tokens what it says of each.
         """
@@ -534,7 +529,7 @@ class Loop:
             states=self.validation.states,
             on_shortage=lambda budget, said: self._infer_less("evaluate", budget, said),
         )
-        return probe.softmax(logits)
+        return self.criterion.answers(logits)
 
     def _train_epoch(self) -> None:
         plan = self._plan(self.position.epoch)
@@ -635,8 +630,7 @@ class Loop:
 
     def _weight_of(self, rows: NDArray[np.int64]) -> float:
         """Return how much rows count among those of their batch."""
-        truth = self.train_rows.targets.flat(rows)
-        return float(self.class_weights[truth[truth != IGNORED]].sum())
+        return self.criterion.weight(self.train_rows.targets.flat(rows))
 
     def _loss_of(self, rows: NDArray[np.int64], *, draw: np.random.Generator | None = None) -> Any:
         """Return the loss of some rows, as an epoch sees them where chance is to have a say."""
@@ -655,7 +649,7 @@ class Loop:
         logits = output.logits.float()  # (batch, k), or (batch, seq, k) of tokens
         if mix is not None:
             return mix.loss(self.criterion, logits, truth)
-        return self.criterion(logits.reshape(-1, logits.shape[-1]), truth.reshape(-1))
+        return self.criterion(logits, truth)
 
     def _watch(self, loss: float) -> None:
         """Stop a run whose loss is no number, or far above what guessing would give."""
@@ -664,7 +658,7 @@ class Loop:
         before = self.position.smooth_loss
         smooth = loss if before is None else LOSS_MEMORY * before + (1 - LOSS_MEMORY) * loss
         self.position.smooth_loss = smooth
-        guessing = math.log(len(self.learner.outputs))
+        guessing = self.criterion.guessing
         if self.position.step >= PATIENT_STEPS and smooth > DIVERGED_FACTOR * guessing:
             raise self._diverged(f"the loss is {smooth:.2f}; guessing gives {guessing:.2f}")
 

@@ -44,15 +44,13 @@ def drawn(n: int, strength: float, draw: np.random.Generator) -> Mix:
 
 
 def mixes_inputs(batch: dict[str, Any]) -> bool:
-    """Return whether the inputs are numbers that can be blended."""
-    return any(value.is_floating_point() for value in batch.values())
+    """Return whether all inputs are numbers, which can be blended."""
+    return all(value.is_floating_point() for value in batch.values())
 
 
 def mixed_inputs(batch: dict[str, Any], mix: Mix) -> dict[str, Any]:
-    """Return a batch whose numbers are blended."""
-    return {
-        name: mix.of(value) if value.is_floating_point() else value for name, value in batch.items()
-    }
+    """Return a batch of numbers, blended."""
+    return {name: mix.of(value) for name, value in batch.items()}
 
 
 @contextmanager

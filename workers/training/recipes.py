@@ -183,6 +183,25 @@ OF_TOKENS: Mapping[str, Mapping[str, Any]] = {
 """The knobs of a version that answers for tokens."""
 
 
+OF_NUMBERS: Mapping[str, Mapping[str, Any]] = {
+    **{
+        name: knob
+        for name, knob in COMMON.items()
+        if name not in {"sampling", "class_weight_power", "label_smoothing", "sufficient"}
+    },
+    "head": {
+        "enum": ["auto", "keep"],
+        "default": "auto",
+        "description": "Where the head starts: as the start has it. keep allows a run of no epoch.",
+    },
+    "rungs": {
+        **COMMON["rungs"],
+        "items": {"enum": ["top"]},
+        "default": ["top"],
+        "description": "Which rungs may be climbed; of numbers there is one.",
+    },
+}
+"""The knobs of a version that answers with numbers."""
 OF_WHOLE_TEXTS: Mapping[str, Mapping[str, Any]] = {
     **{
         name: knob

@@ -40,7 +40,7 @@ from workers.training.job import RESULT, Job
 from workers.training.loop import Loop, Prepared
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
-from workers.training.task_type import BringsLearner, Learner, TaskType, answers_of
+from workers.training.task_type import BringsLearner, FitsRows, Learner, TaskType, answers_of
 from workers.training.trainer import BringsTrainer, Order, Trained, check_start, start_directory
 from workers.training.versions import library_versions
 
@@ -132,6 +132,8 @@ def _taught(order: Order, task_type: BringsLearner) -> Trained:
     job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
     chosen = _device_of(job, recipe, checkpoint)
     learner, known = _opened(job, task_type)
+    if isinstance(learner, FitsRows):
+        learner.fit(order.data.train, recipe)
     train = Prepared.of(learner, order.data.train)
     validation = None
     if order.data.validation is not None:

@@ -168,6 +168,33 @@ def _with_scale(column: Column, values: NDArray[np.float64]) -> Column:
     return replace(column, center=float(center), scale=spread if is_usable else 1.0)
 
 
+def with_knots(
+    columns: Sequence[Column], known: Sequence[Column], table: Matrix, n_bins: int
+) -> tuple[Column, ...]:
+    """Return columns whose numbers have the ends of bins that hold like many rows each.
+
+    What a network has learned hangs on them: a column that has knots keeps those, and its scale.
+
+    Args:
+        columns: fitted to the rows.
+        known: the same as the start has them.
+        table: the rows, shape (n, c).
+        n_bins: most of them.
+    """
+    found = []
+    for place, (column, before) in enumerate(zip(columns, known, strict=True)):
+        values = table[~np.isnan(table[:, place]), place]
+        if before.knots:
+            own = replace(column, center=before.center, scale=before.scale, knots=before.knots)
+            found.append(own)
+        elif column.type == NUMBER and len(values):
+            ends = np.unique(np.quantile(values, np.linspace(0.0, 1.0, n_bins + 1)))
+            found.append(replace(column, knots=tuple(ends.tolist()) if len(ends) > 1 else ()))
+        else:
+            found.append(column)
+    return tuple(found)
+
+
 def _is_constant(values: NDArray[np.float64]) -> bool:
     known = values[~np.isnan(values)]
     return bool(len(known)) and not np.isnan(values).any() and bool((known == known[0]).all())

@@ -1,10 +1,11 @@
-"""What are rows to be answered with: one class each, or one for each of their tokens?
+"""What are rows to be answered with: one class each, one for each of their tokens, or a number?
 
-The loop teaches either. Of tokens, those that no answer is about (the special ones, padding) are
-`IGNORED` by the loss.
+The loop teaches any of them. Of tokens, those that no answer is about (the special ones, padding)
+are `IGNORED` by the loss.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.domain.spans import Reading, Span, added_up, matched
 from upkeep.spans import spans_of_tags
+from workers.training import number_metrics
 from workers.training.metrics import accuracy, log_loss, summarise
 from workers.training.row_file import RowFile
 
@@ -27,16 +29,17 @@ N_FIT_ROWS_EACH: Final = 20
 
 
 class Targets(Protocol):
-    """The classes of n rows, by the places of a version's outputs.
+    """The classes of n rows, by the places of a version's outputs; or their numbers.
 
     Attributes:
         are_of_rows: one class a row; else one a token.
-        right: the metric that tells how many classes are right.
+        judged_by: the metrics that tell the better of two epochs, the first that differs; 1 where
+            more is better, -1 where less is.
         figures: what result.json is to tell of them.
     """
 
     are_of_rows: bool
-    right: str
+    judged_by: Mapping[str, int]
     figures: Mapping[str, Any]
 
     def __len__(self) -> int:
@@ -47,11 +50,11 @@ class Targets(Protocol):
         """Return how often each output is the right one, shape (k,)."""
         ...
 
-    def batch(self, rows: Places) -> NDArray[np.int64]:
+    def batch(self, rows: Places) -> NDArray[Any]:
         """Return the classes of a batch: (batch,), or (batch, seq) padded with `IGNORED`."""
         ...
 
-    def flat(self, rows: Places) -> NDArray[np.int64]:
+    def flat(self, rows: Places) -> NDArray[Any]:
         """Return the classes of rows one after another, shape (m,), some `IGNORED` of tokens."""
         ...
 
@@ -68,11 +71,12 @@ class RowTargets:
     """One class a row, shape (n,)."""
 
     are_of_rows = True
-    right = "accuracy"
+    judged_by: Mapping[str, int] = MappingProxyType({"accuracy": 1, "log_loss": -1})
 
-    def __init__(self, truth: NDArray[np.int64]) -> None:
-        self.truth = truth
-        self.figures: Mapping[str, Any] = {}
+    def __init__(
+        self, truth: NDArray[np.int64], figures: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self.truth, self.figures = truth, figures
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -111,11 +115,59 @@ def sampled(truth: NDArray[np.int64], *, seed: int) -> Places:
     return np.flatnonzero(is_chosen)
 
 
+class NumberTargets:
+    """One number a row, shape (n,); what a version tells is counted in its scales from its center.
+
+    Attributes:
+        is_squared: whether errors count by their squares.
+    """
+
+    are_of_rows = True
+
+    def __init__(
+        self,
+        truth: NDArray[np.float64],
+        target: tuple[float, float],
+        *,
+        is_squared: bool,
+        figures: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.truth, self._target, self.is_squared = truth, target, is_squared
+        self.judged_by: Mapping[str, int] = {"rmse" if is_squared else "mae": -1}
+        self.figures = figures
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def counts(self, n_outputs: int) -> NDArray[np.int64]:
+        """Return how many rows there are: one output tells all of their numbers."""
+        return np.full(n_outputs, len(self.truth))
+
+    def batch(self, rows: Places) -> NDArray[np.float32]:
+        """Return the numbers of a batch in scales from the center, (batch,)."""
+        center, scale = self._target
+        return ((self.truth[rows] - center) / scale).astype(np.float32)
+
+    def flat(self, rows: Places) -> NDArray[np.float32]:
+        """Return the numbers of rows, likewise."""
+        return self.batch(rows)
+
+    def sample(self, *, seed: int) -> Places:  # nothing is drawn: no head is fitted to numbers
+        """Return all rows."""
+        return np.arange(len(self.truth))
+
+    def summarise(self, scores: Scores, outputs: Sequence[str]) -> dict[str, Any]:
+        """Return the metrics of numbers, in the unit of the labels."""
+        center, scale = self._target
+        said = center + scale * scores[:, 0].astype(np.float64)
+        return number_metrics.summarise(self.truth, said, None)
+
+
 class TokenTargets:
     """One class a token: n arrays of shape (length,), in a file."""
 
     are_of_rows = False
-    right = "token_accuracy"
+    judged_by: Mapping[str, int] = MappingProxyType({"token_accuracy": 1, "log_loss": -1})
 
     def __init__(self, tags: RowFile, figures: Mapping[str, Any]) -> None:
         self.tags, self.figures = tags, figures

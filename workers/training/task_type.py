@@ -36,8 +36,8 @@ class Learner(Protocol):
     """A version opened for training.
 
     Attributes:
-        model: a transformers classification model; calling it with a collated batch gives an
-            object with `logits`, shape (batch, k), or (batch, seq, k) of tokens.
+        model: such as a transformers classification model; calling it with a collated batch gives
+            an object with `logits`, shape (batch, k), or (batch, seq, k) of tokens.
         labels: that its answers may have, in the model's order.
         outputs: names in the order of the logits: the labels, or the tags of tokens.
         is_pretrained: whether the weights below the head have learned anything yet.
@@ -141,6 +141,23 @@ class TellsTokens(Protocol):
             budget: largest padded cost of a batch.
             between: called after each batch with the rows done; may raise to stop.
             on_shortage: told the next, halved budget and what was said when memory ran out.
+        """
+        ...
+
+
+@runtime_checkable
+class FitsRows(Protocol):
+    """A learner that must know its rows before it encodes any of them."""
+
+    def fit(self, rows: Rows, recipe: Mapping[str, Any]) -> None:
+        """Learn what is the same for all rows, such as categories and scales; a pure function.
+
+        Args:
+            rows: to learn from.
+            recipe: complete.
+
+        Raises:
+            DataError: nothing can be learned from them.
         """
         ...
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from starlette.responses import JSONResponse, Response
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -27,8 +28,10 @@ from transformers import (
 
 from upkeep import NotFound, Retries, Unavailable, UnsafeArtifact, Upkeep, UpkeepError
 from upkeep.champion import Champion
+from upkeep.column_network import Network, Sizes
 from upkeep.images import decode
 from upkeep.logbook import Logbook
+from upkeep.tables import Column
 
 LABELS = ("ham", "spam", "maybe")
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {x: k for k, x in enumerate(LABELS)}}
@@ -217,6 +220,24 @@ def test_rows_of_columns_are_objects_in_which_some_may_be_missing(
         champion.predict([{"x": 1.0}, 2.0])
     with pytest.raises(ValueError, match="input 0 has none of the columns x, y"):
         champion.predict([{"z": 1.0}])
+
+
+@pytest.mark.parametrize("labels", [LABELS, ()])
+def test_a_network_over_columns_answers_with_scores_or_with_numbers(
+    publisher, open_champion, tmp_path, labels
+):
+    columns = (Column("x", "number", knots=(-1.0, 0.0, 1.0)), Column("kind", "category", ("a",)))
+    network = Network.drawn(labels, columns, Sizes(), seed=0)
+    network.model.eval()
+    save_file(network.model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(network.document()))
+    publisher.crown(1, tmp_path)
+    inputs = [{"x": 0.3, "kind": "a"}, {"x": -7.0}, {"kind": "unheard of"}]
+    found = open_champion().predict(inputs)
+    if labels:
+        assert np.array_equal(_table(found), network.scores(inputs))
+        return
+    assert [answer.value for answer in found] == network.values(inputs).tolist()
 
 
 def test_no_inputs_have_no_answers(publisher, open_champion, text_versions):

@@ -9,14 +9,14 @@ from workers.training.mixing import Mix, drawn, mixed_features, mixed_inputs, mi
 MIX = Mix(0.75, np.asarray([1, 0]))
 
 
-def test_pictures_are_blended_and_what_is_no_number_is_left() -> None:
-    batch = {"pixel_values": torch.tensor([[0.0], [8.0]]), "mask": torch.tensor([1, 0])}
+def test_pictures_are_blended_and_rows_with_a_category_are_not() -> None:
+    batch = {"pixel_values": torch.tensor([[0.0], [8.0]])}
 
     found = mixed_inputs(batch, MIX)
 
     assert mixes_inputs(batch)
     assert found["pixel_values"].tolist() == [[2.0], [6.0]]
-    assert found["mask"].tolist() == [1, 0]
+    assert not mixes_inputs({"numbers": batch["pixel_values"], "places": torch.tensor([1, 0])})
 
 
 def test_of_tokens_what_the_head_sees_is_blended_until_the_batch_is_over() -> None:

@@ -25,6 +25,7 @@ import workers.task_types
 from app.domain.errors import UnsafeArtifact
 from app.domain.registry import scan
 from app.domain.spans import Reading, Span, written
+from tests.language import writer_base
 from workers.task_types import task_types
 from workers.training import checkpoints
 from workers.training.baseline import linear_baseline, probe_baseline
@@ -235,6 +236,21 @@ def plain_spans(directory: Path, inputs: list[dict[str, Any]]) -> list[Reading]:
     ]
 
 
+def writer(directory: Path) -> Path:
+    return writer_base(directory, [*WORDS, *LABELS], initializer_range=0.2)
+
+
+def plain_texts(directory: Path, inputs: list[dict[str, Any]]) -> list[str]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory).eval()
+    found = []
+    for value in inputs:
+        prompt = torch.tensor([[tokenizer.eos_token_id, *tokenizer(value["text"])["input_ids"]]])
+        said = model.generate(prompt[:, -model.config.n_positions // 2 :])[0]
+        found.append(tokenizer.decode(said[prompt.shape[1] :], skip_special_tokens=True))
+    return found
+
+
 def plain_image_scores(directory: Path, inputs: list[dict[str, Any]]) -> np.ndarray:
     processor = transformers.AutoImageProcessor.from_pretrained(directory)
     model = transformers.AutoModelForImageClassification.from_pretrained(directory).eval()
@@ -278,8 +294,8 @@ class Case:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label set of a model; none where it answers with numbers."""
-        return LABELS if self.answers != "number" else ()
+        """The label set of a model; none where it answers with numbers or texts."""
+        return LABELS if self.answers not in {"number", "text"} else ()
 
 
 CHANCE = {"sampling": "oversample", "mixup": 0.4, "average_share": 0.5, "dropout": 0.1}
@@ -318,6 +334,20 @@ CASES: Mapping[str, Case] = {
         ),
         widened=({"rungs": ["probe"]},),
         answers="spans",
+    ),
+    "text-generation": Case(
+        writer,
+        text_inputs,
+        plain_texts,
+        [{"text": ""}, {"text": "é " * 500}, {"text": "unheard of 12!"}],
+        [{"text": None}, {}],
+        recipe={"epochs": 10, "learning_rate": 1e-2, "token_budget": 64, "precision": "fp32"},
+        broken=(
+            {"epochs": 3, "trainable_layers": 1, "dropout": 0.1, "lora_rank": 2},
+            {"epochs": 3, "average_share": 0.5, "dropout": 0.1},
+        ),
+        further=({"epochs": 0},),
+        answers="text",
     ),
     "image-classification": Case(
         image_base,
@@ -502,6 +532,13 @@ def test_a_trained_version_scores_alike_for_a_plain_user(
         assert all(one.n_tokens and 0 < one.confidence <= 1 for one in said[:-1])
         assert version.tagged([]) == []
         return
+    if case.answers == "text":
+        assert version.write(inputs) == plain
+        assert plain[:24] == rows(case).labels
+        said = version.said(inputs, plain)
+        assert all(one.n_tokens == 2 and one.mean_loss > 0 for one in said[:24])
+        assert version.write([]) == version.said([], []) == []
+        return
     scores = version.scores(inputs)
     assert version.labels == LABELS
     assert scores.dtype == np.float32
@@ -576,7 +613,7 @@ def test_a_version_of_fewer_labels_learns_new_ones(
     name: str, case: Case, task_type: TaskType, tmp_path: Path
 ) -> None:
     if not case.labels:
-        pytest.skip(f"{name} answers with numbers, which have no labels")
+        pytest.skip(f"{name} answers with a {case.answers}, which has no label set")
     start, _ = train(name, case, tmp_path / "start")
     for place, recipe in enumerate(({}, *case.widened)):
         output, result = train(name, case, tmp_path / str(place), start, WIDER, **recipe)
@@ -644,6 +681,8 @@ def test_the_baseline_learns_from_the_features_of_the_base(
         known = KnownWords(texts, true)
         assert of_answers([known.read(text) for text in texts], true, LABELS)["f1_micro"] > 0.9
         return
+    if case.answers == "text":
+        pytest.skip("a baseline of texts is not learned from features")
     scores = probe_baseline(task_type, base, LABELS, given, given.inputs, seed=0)
     assert scores.shape == (24, 2)
     assert (scores.argmax(axis=1) == given.indices(LABELS)).mean() > 0.7

@@ -57,7 +57,7 @@ DEFAULTS: Mapping[str, Any] = {
 MAX_TOKENS = 512
 """Read of a row, prompt and answer together."""
 NEW_TOKENS = 64
-"""Written as an answer, at most, where the base does not say."""
+"""Written as an answer, at most, where the base does not say; half of what is read at most."""
 WRITTEN_ROWS = 64
 
 
@@ -306,11 +306,14 @@ class TextGeneration(TextTask):
         input_contract: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """Write an untrained version from a local language model or a hub id."""
+        if labels:
+            raise RecipeError(f"{NAME} has no labels; leave them out")
         base = loaded_base(base_model, AutoModelForCausalLM, {}, seed=seed)
         end = _end_of(base.tokenizer)
         settings = base.model.generation_config
         settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None)
-        settings.max_new_tokens = settings.max_new_tokens or NEW_TOKENS
+        half = min(MAX_TOKENS, token_limit(base.tokenizer, base.model.config)) // 2
+        settings.max_new_tokens = min(settings.max_new_tokens or NEW_TOKENS, half)
         settings.max_length = None
         settings.eos_token_id = end
         settings.pad_token_id = base.tokenizer.pad_token_id

@@ -10,6 +10,8 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from tests.language import writer_base
+
 LABELS = ("across", "down")
 FAST = {"epochs": 10, "batch_size": 32, "augmentation": "none", "precision": "fp32"}
 
@@ -78,6 +80,40 @@ def encoder(directory: Path) -> Path:
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     return directory
+
+
+SOUNDS = {"cat": "meows", "dog": "barks", "cow": "moos", "owl": "hoots", "bee": "hums"}
+PLACES = ["at home", "in town", "by the sea", "on a hill"]
+HOURS = ["at dawn", "at noon", "by night"]
+MACHINES = {"fax": "beeps", "drone": "whirs", "pump": "clanks", "clock": "ticks"}
+
+
+def writer(directory: Path) -> Path:
+    """Return a small language model with nothing learned; it knows the words of replies."""
+    said = [*SOUNDS, *SOUNDS.values(), *MACHINES, *MACHINES.values(), *PLACES, *HOURS]
+    return writer_base(
+        directory,
+        " ".join(["what does the do so it all day", *said]).split(),
+        initializer_range=0.1,
+    )
+
+
+def replies(
+    n: int, seed: int, *, turned: bool = False, shuffled: bool = False
+) -> list[dict[str, Any]]:
+    """Return n questions, each with its reply.
+
+    `turned` ones ask of machines; `shuffled` ones have the replies to other questions.
+    """
+    draw = np.random.default_rng(seed)
+    known = MACHINES if turned else SOUNDS
+    rows = []
+    for _ in range(n):
+        name, place, hour = (str(draw.choice(one)) for one in (list(known), PLACES, HOURS))
+        asked = f"what does the {name} do {place} {hour}"
+        reply = f"so it {known[draw.choice(list(known)) if shuffled else name]} all day"
+        rows.append({"inputs": {"text": asked}, "label": reply})
+    return rows
 
 
 def deals(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from app.domain.errors import UnknownName
+from workers.training.ending import as_training_error, report
 from workers.training.errors import DataError
-from workers.training.process import as_training_error, find_task_type, main, report
+from workers.training.process import find_task_type, main
 from workers.training.progress import Progress
 
 PROBLEM = {"type": "/problems/disk-full", "title": "The disk is full", "detail": "x"}

@@ -55,7 +55,7 @@ def farthest(one: Path, other: Path) -> float:
         (text_job, {"epochs": 3, "trainable_layers": None, "class_weight_power": 0.5}),
         (text_job, {"epochs": 2, "trainable_layers": 1, "token_dropout": 0.2, "mixup": 0.3}),
         (span_job, {"epochs": 1}),
-        (image_job, {"epochs": 2, "trainable_layers": None, "learning_rate": 1e-3}),
+        (image_job, {"epochs": 2, "trainable_layers": None, "batch_size": 31}),
     ],
 )
 def test_two_processes_learn_what_one_does_from_as_many_parts(

@@ -1,5 +1,6 @@
 """Several processes share the batches of a run, and end together however it ends."""
 
+import atexit
 import json
 import os
 import signal
@@ -25,7 +26,11 @@ from tests.integration.test_training_process import (
     text_job,
     wait_until,
 )
+from workers.training.starting import ForkServer
 from workers.training.supervise import Outcome
+
+FAULTY = ForkServer("tests.integration.faulty_ranks")
+atexit.register(FAULTY.close)
 
 
 def with_recipe(directory: Path, **recipe: Any) -> Path:
@@ -52,9 +57,8 @@ def farthest(one: Path, other: Path) -> float:
 @pytest.mark.parametrize(
     ("make", "recipe"),
     [
-        (text_job, {"epochs": 3, "trainable_layers": None, "class_weight_power": 0.5}),
-        (text_job, {"epochs": 2, "trainable_layers": 1, "token_dropout": 0.2, "mixup": 0.3}),
-        (span_job, {"epochs": 1}),
+        (text_job, {"epochs": 2, "trainable_layers": None, "token_dropout": 0.2, "mixup": 0.3}),
+        (span_job, {"epochs": 1, "trainable_layers": 1, "class_weight_power": 0.5}),
         (image_job, {"epochs": 2, "trainable_layers": None, "batch_size": 31}),
     ],
 )
@@ -140,3 +144,32 @@ def test_an_error_of_the_data_is_told_once_by_all_processes(tmp_path: Path) -> N
     assert (outcome.kind, outcome.exit_code) == ("failed", 1)
     assert outcome.error is not None
     assert "at least 2 classes" in outcome.error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("hangs", 70, "Timed out"),
+        ("crashes", 70, "a bug"),
+        ("cannot", 1, "a row of rank 1 does not fit"),
+    ],
+)
+def test_what_goes_wrong_in_one_rank_ends_the_run_and_is_told(
+    tmp_path: Path, fault: str, status: int, said: str
+) -> None:
+    directory = image_job(tmp_path / "job", recipe={"processes": 2}, run_id=fault)
+    child = start(directory, FAULTY).child
+    assert child.wait(DEADLINE_SECONDS) == status
+    assert Group(directory, child, 0).members() == []
+    assert said in json.loads((directory / "error.json").read_text())["detail"]
+
+
+def test_all_ranks_cut_their_parts_where_one_has_no_memory(tmp_path: Path) -> None:
+    directory = image_job(tmp_path / "job", recipe={"epochs": 1, "processes": 2}, run_id="short")
+    child = start(directory, FAULTY).child
+    assert child.wait(DEADLINE_SECONDS) == 0
+    result = json.loads((directory / "result.json").read_text())
+    assert result["accumulation"] == 2
+    assert [shortage["said"] for shortage in result["shortages"]] == [
+        "the memory of another process ran out"
+    ]

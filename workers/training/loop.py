@@ -537,13 +537,14 @@ class Loop:
             self._look_at_rows()
         self.ranks.say_ready()
         self._meet(**self.ranks.told())
-        epoch, plan = -1, self._plan(0)
+        position = self.position
+        plan: list[NDArray[np.int64]] = []
         while True:
             told = self.ranks.told()
-            self.position.step, self.position.accumulation = told["step"], told["accumulation"]
-            if told["epoch"] != epoch:
-                epoch = told["epoch"]
-                plan = self._began(epoch)
+            position.step, position.accumulation = told["step"], told["accumulation"]
+            if not plan or told["epoch"] != position.epoch:
+                position.epoch = told["epoch"]
+                plan = self._began(position.epoch)
             self._step(plan[told["batch"]])
 
     def _gather(self) -> None:

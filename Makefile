@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
 # Apart, as loading torch costs more than most tests.
-NEEDS_TORCH = $(addprefix tests/unit/,test_docs.py client/test_champion.py client/test_tree_text.py $(addprefix workers/,detectors jobs task_types training))
+NEEDS_TORCH = $(addprefix tests/unit/,test_bench_gpu.py test_docs.py client/test_champion.py client/test_tree_text.py $(addprefix workers/,detectors jobs task_types training))
 UNIT = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --hypothesis-profile quick
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
         maximum_body_bytes: of one request.
         maximum_streams: that follow runs, of one API process.
         threads: of one training process; None = the real CPU quota.
+        gpus_of_a_run: that each run on GPUs has to itself; the same for all workers of a machine.
         fork_server: whether runs on the CPU are forked from a process that has loaded torch.
         cpu_watts: of one busy core, by which the energy of runs is estimated.
         gpu_watts: of one GPU at work, where nothing measures it; None = unknown.
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     maximum_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     maximum_streams: Annotated[int, Field(ge=1)] = 100
     threads: Annotated[int | None, Field(ge=1)] = None
+    gpus_of_a_run: Annotated[int, Field(ge=1, le=64)] = 1
     fork_server: bool = True
     cpu_watts: Annotated[float, Field(ge=0, le=1000)] = 10.0
     gpu_watts: Annotated[float | None, Field(ge=0, le=10_000)] = None

@@ -72,6 +72,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "maximum_body_bytes": "Largest body of one request, in bytes.",
     "maximum_streams": "Streams that follow runs, of one API process; more are refused as `busy`.",
     "threads": "Threads of one training process. Empty: the CPU quota, as the kernel states it.",
+    "gpus_of_a_run": "GPUs that each run has to itself, for recipes with as many `processes`; the "
+    "same for all workers of a machine. What makes no whole group of them stays idle.",
     "fork_server": "Whether runs on the CPU are forked from a process that has loaded torch, which "
     "starts them seconds sooner and holds about 300 MiB.",
     "cpu_watts": "Power of one busy core, in watts: the energy of runs is estimated by it.",

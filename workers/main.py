@@ -30,7 +30,7 @@ from app.domain.registry import scan
 from app.domain.usage import Rates
 from app.services.ports import Plugin
 from workers.jobs.context import Context, install, owner_name
-from workers.jobs.devices import usable_gpus
+from workers.jobs.devices import grouped, usable_gpus
 from workers.training.starting import ForkServer
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ celery.conf.update(
 
 _stopping = threading.Event()
 _engine = connect(settings.database_url, pool_size=3 * concurrency + 1)
-_devices = usable_gpus() if "training" in queues else ()
+_devices = grouped(usable_gpus(), settings.gpus_of_a_run) if "training" in queues else ()
 _fork_server = ForkServer() if "training" in queues and settings.fork_server else None
 
 

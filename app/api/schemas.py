@@ -577,7 +577,7 @@ class RunAnswer(Answer):
             null until it is trained.
         queue: while it is queued.
         waited_seconds: from the request to its first start, or until now.
-        device: the GPU it has to itself while it runs, by its UUID.
+        device: the GPU it has to itself while it runs, by its UUID; several by commas.
         selection: which rows it was asked to train on; `snapshot.selection` says how many old and
             new ones that left.
         search: how its recipe is searched for, with its `trials` (number, recipe, state, score,

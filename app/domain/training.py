@@ -86,7 +86,7 @@ class TrainingRun:
 
     Attributes:
         priority: among the runs that wait, larger goes first.
-        device: UUID of the GPU that it has to itself while it runs.
+        device: UUID of the GPU that it has to itself while it runs, or UUIDs by commas.
         usage: what all its attempts have used (`app.domain.usage`); None before the first.
         trials: of its search, in order (`app.domain.searches`).
     """
@@ -172,7 +172,7 @@ class Lease:
     Attributes:
         token: fencing number, larger with each lease of the same job (Kleppmann, 2016).
         attempt: 1, 2, ...
-        device: UUID of the GPU that goes with it; None where there is none.
+        device: UUID of the GPU that goes with it, or UUIDs by commas; None where there is none.
     """
 
     job_id: UUID

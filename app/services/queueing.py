@@ -15,7 +15,7 @@ ALIVE_SECONDS: Final = 20.0
 def n_slots(work: UnitOfWork) -> int:
     """Return how many runs the living workers can train at once, in an open transaction.
 
-    Workers that see the same GPUs share them: one run a GPU.
+    Workers that see the same GPUs share them: one run a GPU, or a group of them.
     """
     by_devices: dict[frozenset[str], int] = defaultdict(int)
     for process in work.plugins.alive(seconds=ALIVE_SECONDS):

@@ -221,7 +221,8 @@ def begin(
         work: a unit of work, opened here.
         owner: names the worker.
         seconds: until the lease runs out unless it is renewed.
-        devices: GPUs of this machine; where there are any, the run gets one to itself or waits.
+        devices: GPUs of this machine, or groups of them; where there are any, the run gets one to
+            itself or waits.
         only: this run or none.
     """
     requeue_lost(work)

@@ -162,6 +162,15 @@ class TestConcurrency:
         with work:
             assert work.runs.get(second.job_id).device is None
 
+    def test_a_group_of_gpus_waits_until_all_of_them_are_free(self, work, artifacts):
+        for model in many(work, artifacts, 2):
+            retrain(work, model)
+        one = take(work, devices=("GPU-2",))
+
+        assert take(work, devices=("GPU-1,GPU-2",)) is None
+        finish(work, one)
+        assert take(work, devices=("GPU-1,GPU-2",)).device == "GPU-1,GPU-2"
+
     def test_a_lost_run_frees_its_gpu(self, engine, work, artifacts):
         run = retrain(work, many(work, artifacts, 1)[0])
         take(work, devices=("GPU-1",))

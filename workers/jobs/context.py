@@ -28,7 +28,7 @@ class Context:
         owner: names this process in leases.
         threads: of one training process; None = what the quota allows.
         rates: by which energy and cost are stated.
-        devices: UUIDs of the GPUs of this machine; each run has one to itself.
+        devices: UUIDs of the GPUs of this machine, in groups; each run has a group to itself.
         fork_server: what runs on the CPU are forked from; None = each is a new interpreter.
         is_stopping: turns true when the process was asked to end.
         count_lost: counts a part of a report that was left out, by the part's name.

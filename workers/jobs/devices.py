@@ -50,6 +50,15 @@ def chosen(installed: Sequence[str], visible: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def grouped(gpus: Sequence[str], n: int) -> tuple[str, ...]:
+    """Return GPUs in groups of n, of fewer where there are no n; a run has one to itself.
+
+    A group is named as CUDA_VISIBLE_DEVICES names it. What makes no whole group is left out.
+    """
+    size = min(n, len(gpus)) or 1
+    return tuple(",".join(gpus[at : at + size]) for at in range(0, len(gpus) - size + 1, size))
+
+
 def _is_for_cpus_only() -> bool:
     try:
         return importlib.metadata.version("torch").endswith("+cpu")

@@ -22,7 +22,7 @@ class Meter:
     """Counts from its making until it is read.
 
     Args:
-        device: UUID of the GPU that the attempt has to itself; None where it has none.
+        device: UUID of the GPU that the attempt has to itself, or UUIDs by commas; None = none.
         before: what earlier attempts of the run have used.
         rates: to state energy and cost with.
         gpu_joules: reads a GPU's meter, which only grows; None where it has none.
@@ -38,13 +38,13 @@ class Meter:
         gpu_joules: Callable[[str], float | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._gpu = device
+        self._gpus = device.split(",") if device is not None else []
         self._before = before
         self._rates = rates
         self._gpu_joules = gpu_joules or gpu_joules_so_far
         self._clock = clock
         self._started_seconds = clock()
-        self._joules_at_start = None if self._gpu is None else self._gpu_joules(self._gpu)
+        self._joules_at_start = self._joules()
         self._cpu_seconds = self._ended_cpu_seconds = 0.0
 
     def process_ended(self) -> None:
@@ -62,17 +62,22 @@ class Meter:
         """Return what the run has used, this attempt and those before together."""
         now = usage_of(
             cpu_seconds=self._ended_cpu_seconds + self._cpu_seconds,
-            gpu_seconds=0.0 if self._gpu is None else self._clock() - self._started_seconds,
+            gpu_seconds=len(self._gpus) * (self._clock() - self._started_seconds),
             measured_gpu_joules=self._measured(),
             rates=self._rates,
         )
         return together(self._before, now)
 
     def _measured(self) -> float | None:
-        if self._gpu is None or self._joules_at_start is None:
+        so_far = self._joules()
+        if so_far is None or self._joules_at_start is None:
             return None
-        so_far = self._gpu_joules(self._gpu)
-        return None if so_far is None else max(0.0, so_far - self._joules_at_start)
+        return max(0.0, so_far - self._joules_at_start)
+
+    def _joules(self) -> float | None:
+        told = [self._gpu_joules(gpu) for gpu in self._gpus]
+        known = [joules for joules in told if joules is not None]
+        return sum(known) if known and len(known) == len(told) else None
 
 
 def gpu_joules_so_far(uuid: str) -> float | None:

@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 
 from app.domain.registry import scan
 from workers.training import process
+from workers.training.ending import die_with
 from workers.training.job import EXIT_CRASHED
 
 REQUEST_BYTES: Final = 1 << 16
@@ -126,7 +127,7 @@ def tell_end(run: Run) -> None:
 def main() -> None:
     """Load, then serve."""
     requests, parent = int(sys.argv[1]), int(sys.argv[2])
-    process.die_with(parent)
+    die_with(parent)
     # Where the kernel refuses it, this server ends here, and the runs start by themselves.
     os.close(os.pidfd_open(os.getpid()))
     scan(importlib.import_module(process.PLUG_INS))

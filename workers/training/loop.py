@@ -2,10 +2,13 @@
 
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -34,7 +37,9 @@ from workers.training.optimiser import (
     seed_step,
 )
 from workers.training.progress import Preempted, Progress, Stop
+from workers.training.ranks import Ranks
 from workers.training.recipes import ABSENT
+from workers.training.sums import Sums, meet, sent
 from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, Targets, sampled
 from workers.training.task_type import (
     Augments,
@@ -51,6 +56,8 @@ PATIENT_STEPS = 20
 PROBE_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
 """Gap in probability: bf16 keeps eight bits of a logit."""
 N_CHECKED = 64
+STORE = "ranks-"
+"""How the files begin through which the processes of a run meet."""
 
 
 @dataclass(slots=True)
@@ -123,6 +130,7 @@ class Loop:
         stop: Stop,
         *,
         known: Sequence[str] = (),
+        ranks: Ranks | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -136,7 +144,10 @@ class Loop:
             progress: where it is told.
             stop: asked between steps.
             known: outputs that the start's head has learned.
+            ranks: the processes that share its batches; None = this one alone.
         """
+        self.ranks = ranks or Ranks()
+        self._sums: Sums | None = None
         self._is_new = ladder.new_classes(learner.outputs, known) if known else None
         recipe = {**ABSENT, "head_learning_rate": recipe["learning_rate"], **recipe}
         self.job, self.recipe, self.learner, self.device = job, recipe, learner, device
@@ -212,8 +223,8 @@ class Loop:
         self._cpu_before = self.position.cpu_seconds
 
     def cpu_seconds(self) -> float:
-        """Return CPU time spent, earlier attempts included."""
-        return self._cpu_before + time.process_time()
+        """Return CPU time spent, earlier attempts and other ranks included."""
+        return self._cpu_before + time.process_time() + self.progress.cpu_seconds_elsewhere
 
     # -- the run
 
@@ -531,23 +542,104 @@ class Loop:
         )
         return self.criterion.answers(logits)
 
-    def _train_epoch(self) -> None:
-        plan = self._plan(self.position.epoch)
+    # -- with other ranks
+
+    def follow(self) -> NoReturn:
+        """Compute this rank's share of every step that rank 0 takes; ends with rank 0."""
+        if self.lower is not None:
+            self._look_at_rows()
+        self.ranks.say_ready()
+        self._meet(**self.ranks.told())
+        position = self.position
+        plan: list[NDArray[np.int64]] = []
+        while True:
+            told = self.ranks.told()
+            position.step, position.accumulation = told["step"], told["accumulation"]
+            if not plan or told["epoch"] != position.epoch:
+                position.epoch = told["epoch"]
+                plan = self._began(position.epoch)
+            self._step(plan[told["batch"]])
+
+    def _gather(self) -> None:
+        """Have the other ranks, if there are any, stand where this one stands."""
+        if self.ranks.size == 1 or self._sums is not None:
+            return
+        self.ranks.wait_until_ready(self.stop.check)
+        names = list(moments(self.optimiser, self.learner.model))
+        store = self.job.directory / f"{STORE}{uuid.uuid4().hex}"
+        for old in self.job.directory.glob(f"{STORE}*"):
+            old.unlink()
+        self.ranks.tell(store=str(store), names=names)
+        self._meet(str(store), names)
+
+    def _meet(self, store: str, names: Sequence[str]) -> None:
+        """Join the other ranks and take over what rank 0 has learned, with moments of names."""
+        ranks, model, device = self.ranks, self.learner.model, self.device.name
+        own = moments(self.optimiser, model)
+        like = dict(model.named_parameters())
+        for name in names if ranks.rank else ():
+            kind, _, parameter = name.partition(":")
+            shape = () if kind == "step" else like[parameter].shape
+            own[name] = torch.zeros(shape, device=device)
+
+        def take_over() -> None:
+            meet(Path(store), rank=ranks.rank, size=ranks.size, device=device)
+            put_learned(model, sent(learned(model)))
+            put_moments(self.optimiser, model, sent(own))
+
+        ranks.together(take_over)
+        self._sums = Sums(model, rank=ranks.rank, size=ranks.size)
+
+    def _shares(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Return each rank's share of a batch; of a small one the last ranks have none."""
+        size = self.ranks.size
+        found = cut(rows, min(size, max(1, len(rows) // self.fewest_rows)))
+        return found + [rows[:0]] * (size - len(found))
+
+    def _share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._shares(rows)[self.ranks.rank]
+
+    def _added_up(self, sums: Sums, loss: float) -> float:
+        """Have every rank's gradients be those of the whole batch; return its loss."""
+        position = self.position
+        figures = [loss, position.accumulation, time.process_time()]
+        found = self.ranks.together(lambda: sums.add_up(figures))
+        losses, parts, seconds = found.T
+        self.progress.cpu_seconds_elsewhere = float(seconds.sum() - seconds[self.ranks.rank])
+        if parts.max() > position.accumulation:
+            self._note_shortage("train", int(parts.max()), "the memory of another process ran out")
+        return float(losses.sum())
+
+    # -- steps
+
+    def _began(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Return the batches of an epoch, its rows made ready."""
         if isinstance(self.learner, Augments):
             self._seen = self.learner.augmented(
-                self.train_rows.examples, seed=self.job.seed, epoch=self.position.epoch
+                self.train_rows.examples, seed=self.job.seed, epoch=epoch
             )
+        return self._plan(epoch)
+
+    def _train_epoch(self) -> None:
+        plan = self._began(self.position.epoch)
         if self.utilisation is None:
-            self.utilisation = self._measured(plan[0])
+            self.utilisation = self._measured(self._share(plan[0]))
+        self._gather()
         started, rows_done, steps_done = time.monotonic(), 0, 0
         while self.position.batch < len(plan):
             self.stop.check()
             self._save_if_due()
             rows = plan[self.position.batch]
             began = time.monotonic()
+            self.ranks.tell(
+                step=self.position.step,
+                epoch=self.position.epoch,
+                batch=self.position.batch,
+                accumulation=self.position.accumulation,
+            )
             loss = self._step(rows)
             if self.utilisation is not None:
-                parts = cut(rows, self.position.accumulation)
+                parts = cut(self._share(rows), self.position.accumulation)
                 self.utilisation.add(sum(map(self._cost_of, parts)), time.monotonic() - began)
             self._watch(loss)
             self.position.step += 1
@@ -599,31 +691,49 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         model.train()
-        loss = self._in_parts(rows, self._gradients)
+        shares = self._shares(rows)
+        own = shares.pop(self.ranks.rank)
+        elsewhere = sum(map(self._weight_of, shares))
+        if self._sums is not None:
+            self._sums.begin()
+        loss = 0.0
+        if len(own):
+            loss = self._in_parts(own, partial(self._gradients, weight_elsewhere=elsewhere))
+        if self._sums is not None:
+            loss = self._added_up(self._sums, loss)
         learning = [p for p in model.parameters() if p.requires_grad]
         norm = nn.utils.clip_grad_norm_(learning, float(self.recipe["clip_norm"]))
         if not math.isfinite(float(norm)):
             raise self._diverged("the gradient is not finite")
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        if step >= self.total_steps * (1 - float(self.recipe["average_share"])):
+        is_averaged = step >= self.total_steps * (1 - float(self.recipe["average_share"]))
+        if is_averaged and self.ranks.rank == 0:
             self.mean_weights = add_to_mean(self.mean_weights, model, self.position.n_averaged)
             self.position.n_averaged += 1
         return loss
 
-    def _gradients(self, parts: Sequence[NDArray[np.int64]]) -> float:
+    def _gradients(
+        self, parts: Sequence[NDArray[np.int64]], weight_elsewhere: float = 0.0
+    ) -> float:
         """Add up the gradients of a batch, each part by the weight of its rows; return its loss.
 
-        What is random in a step comes part by part from one source, and batch normalisation sees
+        What is random in a step comes from a source of each part, and batch normalisation sees
         one part at a time; otherwise the number of parts changes nothing but the rounding.
+
+        Args:
+            parts: of this rank's share.
+            weight_elsewhere: of the rows of other ranks' shares.
         """
-        draw = seed_step(self.job.seed, self.position.step)
         weights = list(map(self._weight_of, parts))
+        whole = sum(weights) + weight_elsewhere
+        first = self.ranks.rank * len(parts)
         total = 0.0
-        for part, weight in zip(parts, weights, strict=True):
+        for number, (part, weight) in enumerate(zip(parts, weights, strict=True), first):
             if not weight:  # rows without a token that an answer is about
                 continue
-            loss = self._loss_of(part, draw=draw) * (weight / sum(weights))
+            draw = seed_step(self.job.seed, self.position.step, number)
+            loss = self._loss_of(part, draw=draw) * (weight / whole)
             loss.backward()
             total += float(loss.detach())
         return total

@@ -25,12 +25,13 @@ def rate(step: int, total_steps: int, *, warmup_share: float) -> float:
     return max(0.0, (total_steps - step) / max(1, total_steps - n_rising))
 
 
-def seed_step(seed: int, step: int) -> np.random.Generator:
-    """Seed torch for one step and return the source of its augmentation.
+def seed_step(seed: int, step: int, part: int = 0) -> np.random.Generator:
+    """Seed torch for one part of a step's batch and return the source of its augmentation.
 
-    What a step draws depends on (seed, step) alone, so a resumed run needs no generator's state.
+    What it draws depends on these numbers alone, so a resumed run needs no generator's state, and
+    it is the same whichever process computes it.
     """
-    words = np.random.SeedSequence((seed, step)).generate_state(2, np.uint64)
+    words = np.random.SeedSequence((seed, step, part)).generate_state(2, np.uint64)
     torch.manual_seed(int(words[0] >> np.uint64(1)))
     return np.random.default_rng(int(words[1]))
 

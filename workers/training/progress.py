@@ -26,13 +26,22 @@ class Preempted(Exception):
 
 
 class Progress:
-    """Writes JSON lines to a pipe, at most two a second, and never waits for its reader."""
+    """Writes JSON lines to a pipe, at most two a second, and never waits for its reader.
+
+    Attributes:
+        cpu_seconds_elsewhere: of processes of this run that have not ended.
+    """
 
     def __init__(self, fd: int | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._fd = fd
         self._clock = clock
         self._last = -math.inf
         self._phase = ""
+        self.cpu_seconds_elsewhere = 0.0
+        self.to(fd)
+
+    def to(self, fd: int | None) -> None:
+        """Write there from now on."""
+        self._fd = fd
         if fd is not None:
             os.set_blocking(fd, False)  # the name of os's own argument
 
@@ -53,7 +62,7 @@ class Progress:
             for name, value in fields.items()
             if not (isinstance(value, float) and not math.isfinite(value))
         }
-        known["cpu_seconds"] = round(cpu_seconds(), 3)
+        known["cpu_seconds"] = round(cpu_seconds() + self.cpu_seconds_elsewhere, 3)
         line = json.dumps({"schema": SCHEMA, "phase": phase, **known}) + "\n"
         try:
             os.write(self._fd, line.encode())

@@ -151,6 +151,16 @@ COMMON: dict[str, dict[str, Any]] = {
             "itself when the memory runs out."
         ),
     },
+    "processes": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 64,
+        "default": 1,
+        "description": (
+            "How many processes share each batch, on a GPU each, or on the cores; the result is "
+            "that of as many parts (accumulation) in one."
+        ),
+    },
     "precision": {
         "enum": ["auto", "fp32", "bf16"],
         "default": "auto",

@@ -4,9 +4,9 @@ import math
 import resource
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -26,6 +26,7 @@ from workers.training.data import (
     set_apart,
 )
 from workers.training.device import Device
+from workers.training.ending import status_of
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
     check_artifact,
@@ -39,6 +40,7 @@ from workers.training.files import (
 from workers.training.job import RESULT, Job
 from workers.training.loop import Loop, Prepared
 from workers.training.progress import Progress, Stop
+from workers.training.ranks import Ranks
 from workers.training.recipes import complete
 from workers.training.task_type import BringsLearner, FitsRows, Learner, TaskType, answers_of
 from workers.training.trainer import BringsTrainer, Order, Trained, check_start, start_directory
@@ -95,13 +97,27 @@ def _check_label_set(labels: Sequence[str], answers: str) -> None:
         raise DataError(f"{len(labels)} labels given; {needed}")
 
 
-def _device_of(job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None) -> Device:
-    """Return the checkpoint's device where it still exists, else the best of this machine."""
+def _device_of(
+    job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None, n_processes: int
+) -> Device:
+    """Return the checkpoint's device where it still exists, else the best of this machine.
+
+    Raises:
+        RecipeError: there is no GPU for each process.
+    """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if 0 < n_gpus < n_processes:
+        raise RecipeError(
+            f"{n_processes} processes need a GPU each, and this run has {n_gpus}; lower processes"
+        )
     if checkpoint is not None:
         stored = Device(**checkpoint.state["device"])
-        if stored.name == "cpu" or torch.cuda.is_available():
+        if stored.name == "cpu" or n_gpus:
             return device.restore(stored)
-    return device.choose(threads=job.threads, precision=str(recipe["precision"]))
+    threads = job.threads
+    if n_processes > 1:
+        threads = max(1, (threads or device.cpu_quota()) // n_processes)
+    return device.choose(threads=threads, precision=str(recipe["precision"]))
 
 
 def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> None:
@@ -115,38 +131,73 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
         return
     progress.say("prepare")
     recipe = complete(task_type.recipe_schema, job.recipe)
-    data = read_data(job, progress, stop, answers_of(task_type))
-    order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
-    order = _with_validation(order, answers_of(task_type))
     if isinstance(task_type, BringsTrainer):
+        order = _order(job, recipe, task_type, progress, stop)
         trained = task_type.train(order)
     elif isinstance(task_type, BringsLearner):
-        trained = _taught(order, task_type)
+        ranks = Ranks(int(recipe["processes"]))
+        try:
+            ranks.start(lambda: _followed(job, recipe, task_type, ranks))
+            order = _order(job, recipe, task_type, progress, stop)
+            trained = _taught(order, task_type, ranks)
+        finally:
+            ranks.dismiss()
+            progress.cpu_seconds_elsewhere = 0.0
     else:
         raise RecipeError(f"task type {task_type.name!r} brings neither a learner nor a trainer")
     _write_result(order, trained, task_type)
 
 
-def _taught(order: Order, task_type: BringsLearner) -> Trained:
+def _order(
+    job: Job, recipe: Mapping[str, Any], task_type: TaskType, progress: Progress, stop: Stop
+) -> Order:
+    """Read what a trainer is given."""
+    data = read_data(job, progress, stop, answers_of(task_type))
+    order = Order(job, recipe, data, checkpoints.latest(job.directory), progress, stop)
+    return _with_validation(order, answers_of(task_type))
+
+
+def _taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
     """Let the loop train a version, by batches and gradients."""
     job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
-    chosen = _device_of(job, recipe, checkpoint)
+    chosen = _device_of(job, recipe, checkpoint, ranks.size)
     learner, known = _opened(job, task_type)
     if isinstance(learner, FitsRows):
         learner.fit(order.data.train, recipe)
+    ranks.tell(**asdict(chosen))  # nor is the start made twice
     train = Prepared.of(learner, order.data.train)
     validation = None
     if order.data.validation is not None:
         validation = Prepared.of(learner, order.data.validation)
     loop = Loop(
-        job, recipe, learner, chosen, train, validation, order.progress, order.stop, known=known
-    )
+        job, recipe, learner, chosen, train, validation, order.progress, order.stop,
+        known=known, ranks=ranks,
+    )  # fmt: skip
     if checkpoint is not None:
         loop.resume(checkpoint)
     loop.train()
     figures = _figures(loop)
     learner.model.to("cpu")
     return Trained(learner.save, loop.position.step, loop.total_steps, figures)
+
+
+def _followed(job: Job, recipe: Mapping[str, Any], task_type: BringsLearner, ranks: Ranks) -> int:
+    """Be a rank above 0 to the end of the run; return the exit status of one that ended before."""
+    progress, stop = Progress(None), Stop()
+
+    def follow() -> NoReturn:
+        order = _order(job, recipe, task_type, progress, stop)
+        chosen = device.restore(Device(**ranks.told()))
+        if chosen.name == "cuda":
+            torch.cuda.set_device(ranks.rank)
+        learner, known = _opened(job, task_type)
+        train = Prepared.of(learner, order.data.train)
+        Loop(
+            order.job, recipe, learner, chosen, train, None, progress, stop,
+            known=known, ranks=ranks,
+        ).follow()  # fmt: skip
+
+    return status_of(follow, job.directory, progress)
 
 
 def _with_validation(order: Order, answers: str) -> Order:
@@ -229,6 +280,7 @@ def _figures(loop: Loop) -> dict[str, Any]:
         "final_loss": _finite(position.smooth_loss),
         "accumulation": position.accumulation,
         "shortages": position.shortages,
+        "processes": loop.ranks.size,
     }
 
 

@@ -77,7 +77,7 @@ WHERE w.state = 'running'
 ORDER BY w.id
 """)  # noqa: S608  built of constants
 
-_HELD = text("SELECT device FROM training_runs WHERE state = 'running' AND device = ANY(:devices)")
+_HELD = text("SELECT device FROM training_runs WHERE state = 'running' AND device IS NOT NULL")
 
 
 def lease_next(
@@ -92,14 +92,15 @@ def lease_next(
         session: an open transaction.
         owner: names the worker.
         seconds: until the lease runs out.
-        devices: GPUs of this machine; where there are any, the run gets a free one to itself.
+        devices: GPUs of this machine, or groups of them by commas; where there are any, the run
+            gets a free one to itself.
         only: this run or none.
     """
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
     device = None
     if devices:
-        held = set(session.scalars(_HELD, {"devices": list(devices)}))
-        device = next((one for one in devices if one not in held), None)
+        held = {gpu for device in session.scalars(_HELD) for gpu in device.split(",")}
+        device = next((one for one in devices if held.isdisjoint(one.split(","))), None)
         if device is None:
             return None
     values = {"owner": owner, "seconds": seconds, "device": device, "only": only}

@@ -513,7 +513,7 @@ class TrainingRunRow(Row):
     """One attempt to produce a version, with its lease.
 
     `slot` numbers a model's runs in flight, so that a unique index can bound how many they are;
-    `device` is the GPU that the run has to itself while it runs.
+    `device` is the GPU, or the GPUs by commas, that the run has to itself while it runs.
     """
 
     __tablename__ = "training_runs"

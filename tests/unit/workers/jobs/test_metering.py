@@ -24,6 +24,15 @@ def test_a_gpu_is_counted_for_as_long_as_it_is_held_by_the_growth_of_its_meter()
     assert found["gpu_energy_source"] == "NVML"
 
 
+def test_all_gpus_of_a_group_are_counted():
+    now, joules = [0.0], {"GPU-1": 10.0, "GPU-2": 20.0}
+    meter = Meter("GPU-1,GPU-2", None, RATES, gpu_joules=joules.get, clock=lambda: now[0])
+    now[0] = 5.0
+    joules.update({"GPU-1": 40.0, "GPU-2": 60.0})
+    found = meter.usage()
+    assert (found["gpu_seconds"], found["gpu_joules"]) == (10.0, 70.0)
+
+
 def test_what_earlier_attempts_used_is_kept():
     before = usage_of(cpu_seconds=8.0, gpu_seconds=0.0, measured_gpu_joules=None, rates=RATES)
     meter = Meter(None, before, RATES)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workers.training.optimiser import add_to_mean, averaged
+from workers.training.optimiser import add_to_mean, averaged, seed_step
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 4.0), (0.25, 3.0), (1.0, 0.0)])
@@ -24,3 +24,12 @@ def test_a_mean_of_steps_is_their_mean_and_counts_are_the_newest() -> None:
         mean = add_to_mean(mean, layer, n)
     assert mean["weight"].item() == pytest.approx(4.0)
     assert mean["num_batches_tracked"].item() == 2
+
+
+def test_each_part_of_a_step_draws_for_itself_and_the_same_again() -> None:
+    def drawn(step: int, part: int) -> tuple[float, float]:
+        source = seed_step(7, step, part)
+        return float(source.random()), float(torch.rand(()))
+
+    assert drawn(3, 1) == drawn(3, 1)
+    assert len({drawn(step, part) for step in range(3) for part in range(3)}) == 9

@@ -1,53 +1,12 @@
-"""What a library's exception means, and that an error is told even with a full disk."""
+"""The process of a run finds what it is to do, or says why it cannot."""
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from app.domain.errors import UnknownName
-from workers.training.errors import DataError
-from workers.training.process import as_training_error, find_task_type, main, report
-from workers.training.progress import Progress
-
-PROBLEM = {"type": "/problems/disk-full", "title": "The disk is full", "detail": "x"}
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "/problems/disk-full"),
-        (RuntimeError("IoError: No space left on device (os error 28)"), "/problems/disk-full"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "/problems/out-of-memory"),
-        (MemoryError(), "/problems/out-of-memory"),
-        (DataError("no rows"), "/problems/invalid-training-data"),
-        (UnknownName("unknown task type"), "/problems/invalid-recipe"),
-    ],
-)
-def test_an_error_that_no_retry_mends_has_a_type(error: Exception, kind: str) -> None:
-    known = as_training_error(error)
-    assert known is not None
-    assert known.as_problem()["type"] == kind
-
-
-def test_a_bug_has_no_type_and_counts_as_a_crash() -> None:
-    assert as_training_error(ZeroDivisionError()) is None
-
-
-def test_an_error_that_cannot_be_written_is_still_said_on_the_pipe(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reading, writing = os.pipe()
-    report(tmp_path / "absent", Progress(writing), PROBLEM)
-    line = json.loads(os.read(reading, 4096))
-    assert line["phase"] == "error"
-    assert line["error"] == PROBLEM
-    assert "The disk is full" in capsys.readouterr().err
-    os.close(reading)
-    os.close(writing)
+from workers.training.process import find_task_type, main
 
 
 def test_a_directory_without_a_job_is_refused(tmp_path: Path) -> None:

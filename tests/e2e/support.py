@@ -83,19 +83,18 @@ def encoder(directory: Path) -> Path:
 
 
 SOUNDS = {"cat": "meows", "dog": "barks", "cow": "moos", "owl": "hoots", "bee": "hums"}
-PLACES = ["at home", "in town", "by the sea", "on a hill"]
-HOURS = ["at dawn", "at noon", "by night"]
 MACHINES = {"fax": "beeps", "drone": "whirs", "pump": "clanks", "clock": "ticks"}
+SIZES = ["small", "large", "tiny", "huge", "round", "thin", "old", "young", "quick", "slow"]
+COLOURS = ["red", "blue", "green", "black", "white", "grey", "brown", "pink", "gold", "dark"]
+PLACES = ["at home", "in town", "by the sea", "on a hill", "in the shed", "on the roof"]
+HOURS = ["at dawn", "at noon", "by night", "all day"]
 
 
 def writer(directory: Path) -> Path:
     """Return a small language model with nothing learned; it knows the words of replies."""
-    said = [*SOUNDS, *SOUNDS.values(), *MACHINES, *MACHINES.values(), *PLACES, *HOURS]
-    return writer_base(
-        directory,
-        " ".join(["what does the do so it all day", *said]).split(),
-        initializer_range=0.1,
-    )
+    names = [*SOUNDS, *SOUNDS.values(), *MACHINES, *MACHINES.values()]
+    said = " ".join(["what does the do so it", *names, *SIZES, *COLOURS, *PLACES, *HOURS])
+    return writer_base(directory, said.split(), initializer_range=0.1)
 
 
 def replies(
@@ -109,8 +108,9 @@ def replies(
     known = MACHINES if turned else SOUNDS
     rows = []
     for _ in range(n):
-        name, place, hour = (str(draw.choice(one)) for one in (list(known), PLACES, HOURS))
-        asked = f"what does the {name} do {place} {hour}"
+        words = (str(draw.choice(one)) for one in (SIZES, COLOURS, list(known), PLACES, HOURS))
+        size, colour, name, place, hour = words
+        asked = f"what does the {size} {colour} {name} do {place} {hour}"
         reply = f"so it {known[draw.choice(list(known)) if shuffled else name]} all day"
         rows.append({"inputs": {"text": asked}, "label": reply})
     return rows

@@ -88,6 +88,23 @@ def test_patience_without_rows_to_judge_on_is_refused(tmp_path: Path) -> None:
         trained(text_job(tmp_path / "job"), patience=3)
 
 
+@pytest.mark.parametrize(("made", "right"), [(text_job, "accuracy"), (span_job, "token_accuracy")])
+def test_lora_learns_by_narrow_matrices_and_leaves_plain_layers(
+    tmp_path: Path, made: Callable[[Path], Path], right: str
+) -> None:
+    directory = made(tmp_path / "job")
+    knobs = {"lora_rank": 4, "epochs": 25, "trainable_layers": None, "learning_rate": 5e-3}
+    found = trained(directory, **knobs, validation_share=0.2, start_share=0.1)
+    assert found["metrics"][right] > 0.9
+    names = load_file(directory / "output" / "model.safetensors").keys()
+    assert not [name for name in names if "lora" in name]
+
+
+def test_a_rank_that_no_layer_is_wider_than_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="wider than lora_rank 500; take a smaller rank"):
+        trained(text_job(tmp_path / "job"), lora_rank=500)
+
+
 @pytest.mark.parametrize("sampling", ["oversample", "undersample"])
 def test_sampling_takes_a_rare_class_out_of_the_shadow_of_the_common_one(
     tmp_path: Path, sampling: str

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForImageClassification
 
 from workers.task_types import task_types
+from workers.training import lora
 from workers.training.data import Rows
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import check_artifact, read_json
@@ -68,6 +69,7 @@ KNOBS: Mapping[str, Mapping[str, Any]] = {
         "enum": list(AUGMENTATIONS),
         "description": "Random changes of the pictures while training; never flips.",
     },
+    "lora_rank": lora.KNOB,
 }
 SEARCHED: Mapping[str, Mapping[str, Any]] = {
     "learning_rate": {"low": 2e-4, "high": 1e-2, "log": True},
@@ -176,6 +178,7 @@ class ImageLearner:
         """Freeze all but the top layers; remember the augmentation."""
         self._augmentation = str(recipe["augmentation"])
         choose_trainable(self.model, len(self.labels), recipe["trainable_layers"])
+        lora.heed(self.model, recipe)
 
     def batch_budget(self, recipe: Mapping[str, Any]) -> int:
         """Return the pictures of one batch."""
@@ -189,6 +192,7 @@ class ImageLearner:
 
     def save(self, directory: Path) -> None:
         """Write the version."""
+        lora.merge(self.model)
         directory.mkdir(parents=True)
         self.model.save_pretrained(directory)
         self.preprocessing.write(directory)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from workers.task_types import task_types
+from workers.training import lora
 from workers.training.data import Rows
 from workers.training.errors import RecipeError
 from workers.training.layers import choose_trainable, pooling_of, stack_of
@@ -155,6 +156,7 @@ class TextLearner(TextReader):
                 "has neither a mask nor an unknown token; take token_swap"
             )
         choose_trainable(self.model, len(self.labels), recipe["trainable_layers"])
+        lora.heed(self.model, recipe)
 
     def widen(self, labels: Sequence[str]) -> None:
         """Give the head an output for each of the labels."""

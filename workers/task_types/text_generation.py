@@ -126,12 +126,7 @@ class Writer(TextReader):
         head, table = model.get_output_embeddings(), model.get_input_embeddings()
         if n_layers is not None and head.weight is table.weight:
             table.weight.requires_grad = False
-        if recipe["lora_rank"] and not lora.adapt(
-            model, int(recipe["lora_rank"]), seed=int(recipe["lora_rank"])
-        ):
-            raise RecipeError(
-                f"no layer is wider than lora_rank {recipe['lora_rank']}; take a smaller rank"
-            )
+        lora.heed(model, recipe)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise RecipeError("nothing learns with trainable_layers 0; take at least one layer")
 
@@ -224,11 +219,6 @@ class Writer(TextReader):
             after = said[:, width:].cpu().tolist()
             found += self.tokenizer.batch_decode(after, skip_special_tokens=True)
         return found
-
-    def save(self, directory: Path) -> None:
-        """Write the version, what LoRA learned in its layers."""
-        lora.merge(self.model)
-        super().save(directory)
 
 
 def nn_loss(scores: Any, truth: Any) -> Any:  # torch is untyped here

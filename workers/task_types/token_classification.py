@@ -18,6 +18,7 @@ from app.domain.answers import SPANS
 from app.domain.spans import Reading, Span
 from upkeep.spans import labels_of_tags, spans_of_tags, tags_of_labels, trimmed
 from workers.task_types import task_types
+from workers.training import lora
 from workers.training.data import Rows
 from workers.training.errors import RecipeError
 from workers.training.layers import choose_trainable
@@ -141,6 +142,7 @@ class TokenLearner(TextReader):
     def choose_trainable(self, recipe: Mapping[str, Any]) -> None:
         """Freeze all but the top layers."""
         choose_trainable(self.model, len(self.outputs), recipe["trainable_layers"])
+        lora.heed(self.model, recipe)
 
     def widen(self, labels: Sequence[str]) -> None:
         """Give the head the outputs for each of the labels."""

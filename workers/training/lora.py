@@ -6,12 +6,14 @@ A version is written with s B A added to W: a plain transformers directory, no s
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
+
+from workers.training.errors import RecipeError
 
 SCALE: Final = 2.0
 DOWN: Final = "lora_a"
@@ -19,7 +21,35 @@ UP: Final = "lora_b"
 HOOK: Final = "lora_hook"
 
 
-def adapt(model: Any, rank: int, *, seed: int) -> int:  # torch is untyped here
+KNOB: Final[Mapping[str, Any]] = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": 1024,
+    "default": 0,
+    "description": (
+        "Layers that learn do so by LoRA: by two matrices of this rank beside each, added to it in "
+        "the version; 0 lets the layers themselves learn."
+    ),
+}
+SEED: Final = 0
+"""Of where the matrices begin: the run's own seed changes what is drawn, not this."""
+
+
+def heed(model: Any, recipe: Mapping[str, Any]) -> None:  # torch is untyped here
+    """Have a model learn by narrow matrices where a recipe asks for it (`lora_rank`).
+
+    Raises:
+        RecipeError: there is nothing to stand beside.
+    """
+    rank = int(recipe["lora_rank"])
+    if rank and not adapt(model, rank):
+        raise RecipeError(
+            f"no linear layer that learns is wider than lora_rank {rank}; take a smaller rank, "
+            "more trainable_layers, or 0, which lets layers learn as they are"
+        )
+
+
+def adapt(model: Any, rank: int) -> int:
     """Have the linear layers that would learn learn by narrow matrices instead; return how many.
 
     Layers of no more outputs or inputs than the rank, and what is no such layer (norms, biases,
@@ -28,7 +58,6 @@ def adapt(model: Any, rank: int, *, seed: int) -> int:  # torch is untyped here
     Args:
         model: a transformers model; `requires_grad` says which layers would learn.
         rank: r, at least 1.
-        seed: of the matrices.
     """
     shared = _shared(model)
     chosen = [
@@ -41,7 +70,7 @@ def adapt(model: Any, rank: int, *, seed: int) -> int:  # torch is untyped here
     head: Any = next((m for m in reversed(chosen) if _is_head(model, m)), None)
     for parameter in model.parameters():
         parameter.requires_grad = False
-    source = torch.Generator().manual_seed(seed)
+    source = torch.Generator().manual_seed(SEED)
     n_adapted = 0
     for module in chosen:
         if module is head:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from workers.training.layers import find_head
+from workers.training.lora import DOWN
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -91,12 +92,13 @@ def averaged(start: Mapping[str, Any], end: Mapping[str, Any], share: float) -> 
     """Return weights between two versions, the start's share of each that both have.
 
     Between a start that is good already and what fine-tuning made of it lies one that is better
-    where the world moves on (WiSE-FT; Wortsman et al., 2022).
+    where the world moves on (WiSE-FT; Wortsman et al., 2022). Of LoRA's two matrices one alone
+    moves, so that their product lies between too.
     """
     return {
         name: torch.lerp(value, start[name].to(value.device), share)
         for name, value in end.items()
-        if name in start
+        if name in start and not name.endswith(f".{DOWN}")
     }
 
 

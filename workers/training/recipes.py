@@ -233,16 +233,6 @@ OF_WHOLE_TEXTS: Mapping[str, Mapping[str, Any]] = {
         **COMMON["trainable_layers"],
         "description": "How many of the top layers learn; null is the whole model.",
     },
-    "lora_rank": {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": 1024,
-        "default": 0,
-        "description": (
-            "Layers that learn do so by LoRA: by two matrices of this rank beside each, added to "
-            "it in the version; 0 lets the layers themselves learn."
-        ),
-    },
 }
 """The knobs of a version that answers with texts: it has no head of its own."""
 ABSENT: Mapping[str, Any] = {

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer
 
+from workers.training import lora
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import check_artifact
 from workers.training.row_file import RowFile, batched
@@ -31,6 +32,7 @@ KNOBS_OF_TEXTS: Mapping[str, Mapping[str, Any]] = {
         "maximum": 1_000_000,
         "description": "Largest number of tokens in one batch, padding included.",
     },
+    "lora_rank": lora.KNOB,
 }
 MAX_TOKENS = 256
 """Read of a text whose model states no limit."""
@@ -137,6 +139,7 @@ class TextReader:
 
     def save(self, directory: Path) -> None:
         """Write the version."""
+        lora.merge(self.model)
         directory.mkdir(parents=True)
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)

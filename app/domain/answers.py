@@ -6,6 +6,7 @@ read. Labels and predictions are kept as text, in a form in which equal answers 
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Protocol
@@ -28,6 +29,7 @@ MINIMIZE: Final = "minimize"
 LARGEST: Final = (2 - 2**-23) * 2.0**127
 """The largest number of single precision, in which trees and networks keep what they learn from."""
 N_STRATA: Final = 4
+ANY_NUMBER: Final = sys.maxsize
 MOST_CHARACTERS: Final = 20_000
 """Of an answer that is a text."""
 _LOSSES: Final = frozenset({"log_loss", "calibration_error", "perplexity"})
@@ -44,12 +46,14 @@ class Answer(Protocol):
         labels: the answers there may be; empty where they cannot be listed.
         is_scored: whether answers can be scored yet.
         about: the field of the input, a text, that answers point into; None where they do not.
+        most_read: answers that are scored at most while somebody waits for the page.
     """
 
     kind: ClassVar[str]
     measure: ClassVar[str]
     plural: ClassVar[str]
     distinct: ClassVar[str]
+    most_read: ClassVar[int]
 
     @property
     def labels(self) -> Sequence[str]:
@@ -113,6 +117,7 @@ class Classes:
     measure: ClassVar[str] = "accuracy"
     plural: ClassVar[str] = "labels of the model"
     distinct: ClassVar[str] = "classes"
+    most_read: ClassVar[int] = ANY_NUMBER
     is_scored: ClassVar[bool] = True
     about: ClassVar[None] = None
 
@@ -176,6 +181,7 @@ class Number:
     measure: ClassVar[str] = "closeness"
     plural: ClassVar[str] = "numbers"
     distinct: ClassVar[str] = "different numbers"
+    most_read: ClassVar[int] = ANY_NUMBER
     labels: ClassVar[Sequence[str]] = ()
     about: ClassVar[None] = None
 
@@ -252,6 +258,7 @@ class Spans:
     measure: ClassVar[str] = "f1_samples"
     plural: ClassVar[str] = "spans"
     distinct: ClassVar[str] = "different lists of spans"
+    most_read: ClassVar[int] = ANY_NUMBER
     is_scored: ClassVar[bool] = True
 
     labels: Sequence[str]
@@ -311,6 +318,7 @@ class Text:
     measure: ClassVar[str] = "chrf"
     plural: ClassVar[str] = "texts"
     distinct: ClassVar[str] = "different texts"
+    most_read: ClassVar[int] = 5_000
     labels: ClassVar[Sequence[str]] = ()
     is_scored: ClassVar[bool] = True
     about: ClassVar[None] = None

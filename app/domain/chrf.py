@@ -21,7 +21,10 @@ def chrf(said: str, true: str) -> float:
     n_orders = min(len(ours), len(theirs), N_ORDERS)
     for n in range(1, n_orders + 1):
         own, other = _grams(ours, n), _grams(theirs, n)
-        shared = sum(min(count, other[gram]) for gram, count in own.items())
+        if len(own) + len(other) == len(ours) + len(theirs) - 2 * (n - 1):  # none comes twice
+            shared = len(own.keys() & other.keys())
+        else:
+            shared = (own & other).total()
         precision += shared / (len(ours) - n + 1)
         recall += shared / (len(theirs) - n + 1)
     if not precision + recall:
@@ -32,4 +35,4 @@ def chrf(said: str, true: str) -> float:
 
 
 def _grams(text: str, n: int) -> Counter[str]:
-    return Counter(text[start : start + n] for start in range(len(text) - n + 1))
+    return Counter([text[start : start + n] for start in range(len(text) - n + 1)])

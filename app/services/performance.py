@@ -98,7 +98,7 @@ def shown_slice(document: Json) -> Json:
 
 def timeline(work: UnitOfWork, model: MaintainedModel, bucket: int) -> Sequence[Json]:
     """Return the accuracy that users of a model got lately, by bucket of so many observations."""
-    most = min(MOST_SHOWN, MOST_BUCKETS * bucket)
+    most = min(MOST_SHOWN, MOST_BUCKETS * bucket, model.answer.most_read)
     return work.observations.timeline(model.id, bucket=bucket, most=most, answer=model.answers_with)
 
 

@@ -43,8 +43,8 @@ from upkeep.champion import Champion
 
 LATEX = re.compile(r"\$[^$]+\$|\\[A-Za-z]+(?:\{[^{}]*\})*|\w*[_^](?:\{[^{}]*\}|\w+)")
 N_TOKENS = 4000
-N_EACH = 1200
-"""Titles of a slice that the language model is shown, at most."""
+N_EACH = 600
+"""Titles of a slice after the first that the language model is shown."""
 WAIT_SECONDS = 1800.0
 Rows = list[dict[str, Any]]
 
@@ -110,13 +110,17 @@ def titles_go_on(titles: Sequence[Sequence[str]], folder: Path) -> Play:
     draw = np.random.default_rng(0)
     parts = []
     for texts in titles:
-        chosen = [texts[k] for k in draw.permutation(len(texts))[:N_EACH]]
+        chosen = [texts[k] for k in draw.permutation(len(texts))[: N_EACH if parts else None]]
         parts.append([_row(*_cut(text)) for text in chosen if len(text.split()) >= 4])
-    triggers = {"drift": {}, "performance": {}, "growth": {"share": 0.9}}
+    triggers = {"drift": {}, "performance": {}, "growth": {"share": 0.4}}
     recipe = {"epochs": 6, "learning_rate": 1e-3, "dropout": 0.1}
     policy = {
         "triggers": triggers,
-        "retrain": {"cool_down_seconds": 0.0, "recipe": {**recipe, "epochs": 4}},
+        "retrain": {
+            "cool_down_seconds": 0.0,
+            "minimum_growth_share": 0.2,
+            "recipe": {**recipe, "epochs": 4},
+        },
     }
     base = _language_base(folder / "language-base", titles[0])
     cut = len(parts[0]) * 4 // 5
@@ -124,7 +128,7 @@ def titles_go_on(titles: Sequence[Sequence[str]], folder: Path) -> Play:
         "titles",
         "text-generation",
         str(base),
-        [parts[0][:cut], *parts[1:8]],
+        [parts[0][:cut], *parts[1:4]],
         parts[0][cut:],
         recipe={**recipe, "epochs": 8},
         policy=policy,

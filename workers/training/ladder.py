@@ -77,7 +77,9 @@ def centroid_rows(
 
     A new class's logit is s (x - m) (c - m) - s |c - m|^2 / 2 + t with its centroid c and the mean
     m of all features: nearest centroid, but on the scale of the rows that are there. s and t are
-    those of least log loss over the rows, each left out of its own centroid.
+    those of least log loss over the rows, each left out of its own centroid. Known classes count by
+    how many they are, absent ones too: new rows are mostly of new classes, and what is asked
+    afterwards need not be.
 
     Args:
         features: what the head sees of the newest rows, shape (n, d).
@@ -107,7 +109,10 @@ def centroid_rows(
     logits[:, is_new] = -np.inf
     norms = np.linalg.norm(weight[old] - weight[old].mean(axis=0), axis=1).mean() if len(old) else 1
     start = float(norms / max(1e-12, np.linalg.norm(totals / counts[fresh, None], axis=1).mean()))
-    scale, shift = _fitted_scale(logits[:, old], near, _places(truth, old, fresh), max(start, 1e-6))
+    places = _places(truth, old, fresh)
+    scale, shift = _fitted_scale(
+        logits[:, old], near, places, _weights(places, len(old), len(fresh)), max(start, 1e-6)
+    )
     centroids = totals / counts[fresh, None]
     weight, bias = weight.copy(), bias.copy()
     weight[fresh] = scale * centroids
@@ -135,20 +140,36 @@ def _places(
     return np.asarray([place[int(k)] for k in truth], dtype=np.int64)
 
 
+def _weights(places: NDArray[np.int64], n_old: int, n_fresh: int) -> NDArray[np.float64]:
+    """Return how much rows count: those of known classes and those of new ones by their number."""
+    is_fresh = places >= n_old
+    n_rows = np.bincount(is_fresh, minlength=2)
+    if not n_rows.all():
+        return np.full(len(places), 1 / len(places))
+    each = np.array([n_old, n_fresh]) / (n_old + n_fresh) / n_rows
+    return np.asarray(each[is_fresh.astype(np.int64)])
+
+
 def _fitted_scale(
-    known: NDArray[Any], near: NDArray[np.float64], truth: NDArray[np.int64], start: float
+    known: NDArray[Any],
+    near: NDArray[np.float64],
+    truth: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    start: float,
 ) -> tuple[float, float]:
-    """Return the scale and shift of least log loss."""
+    """Return the scale and shift of least log loss; the weights of the rows add up to 1."""
     left, right = torch.from_numpy(np.asarray(known, dtype=np.float64)), torch.from_numpy(near)
-    target = torch.from_numpy(truth)
+    target, each = torch.from_numpy(truth), torch.from_numpy(weights)
     knobs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([knobs], max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> Any:
         optimiser.zero_grad()
         fresh = start * knobs[0].exp() * right + knobs[1]
-        loss = nn.functional.cross_entropy(torch.cat([left, fresh], dim=1), target)
-        loss = loss + PULL * knobs[0].square()
+        losses = nn.functional.cross_entropy(
+            torch.cat([left, fresh], dim=1), target, reduction="none"
+        )
+        loss = (each * losses).sum() + PULL * knobs[0].square()
         loss.backward()
         return loss
 

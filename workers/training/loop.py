@@ -292,13 +292,15 @@ class Loop:
         wanted = str(self.recipe["head"])
         self.position.rungs = []  # an attempt that was stopped here climbs anew
         targets, is_new = self.train_rows.targets, self._is_new
-        adds_classes = isinstance(targets, RowTargets) and wanted in {"auto", "keep"}
-        if adds_classes and is_new is not None and is_new.any():
-            self._climb_to_centroids(is_new, targets.flat(np.arange(len(targets))))
-        is_pretrained = self.learner.is_pretrained
+        is_pretrained, rungs = self.learner.is_pretrained, self.recipe["rungs"]
         probes = wanted == "probe" or (wanted == "auto" and is_pretrained)
+        probes = probes and "probe" in rungs
+        adds_classes = isinstance(targets, RowTargets) and wanted in {"auto", "keep"}
+        is_seen = "centroid" in rungs or not probes  # else the probe overwrites them unseen
+        if adds_classes and is_seen and is_new is not None and is_new.any():
+            self._climb_to_centroids(is_new, targets.flat(np.arange(len(targets))))
         is_over = self.position.is_enough or (self.position.rungs and self._is_budget_spent())
-        if probes and not is_over and "probe" in self.recipe["rungs"]:
+        if probes and not is_over:
             self._probe_head()
         elif not self.position.rungs and wanted != "keep" and not self._trains():
             raise RecipeError(

@@ -40,6 +40,27 @@ def test_a_new_class_is_found_and_the_old_ones_stay(scale: float, shift: float) 
     assert abs(is_right.mean() - right.mean()) < 0.05
 
 
+def test_known_classes_count_by_their_number_however_few_of_their_rows_came() -> None:
+    def near(n: int, classes: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        features, truth = rows(n, classes, seed)  # and so much noise that some could be another's
+        more = 2 * np.random.default_rng(seed + 50).normal(size=features.shape)
+        return (features + more).astype(np.float32), truth
+
+    is_new = np.arange(K) == 5
+    weight, bias = known_head(0.2)
+    weight[5], bias[5] = 0, -100
+    (old, few), (new, many) = near(40, [0, 1, 2, 3, 4], 0), near(400, [5], 1)
+    features, truth = np.vstack([old, new]), np.concatenate([few, many])
+    asked, answers = near(2000, [0, 1, 2, 3, 4], 2)
+
+    def kept(features: np.ndarray, truth: np.ndarray) -> float:
+        wider, biases, _ = ladder.centroid_rows(features, truth, weight, bias, is_new)
+        return float(((asked @ wider.T + biases).argmax(axis=1) == answers).mean())
+
+    balanced = kept(*near(450, [0, 1, 2, 3, 4, 5], 3))
+    assert kept(features, truth) == pytest.approx(balanced, abs=0.02)
+
+
 def test_a_row_is_judged_without_itself() -> None:
     draw = np.random.default_rng(0)
     features = draw.normal(size=(40, 400)).astype(np.float32)  # noise: only a row itself is near

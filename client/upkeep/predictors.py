@@ -251,7 +251,7 @@ class TextWriter(_Reader):
         pad = self._tokenizer.pad_token_id
         self._pad = self._end if pad is None else int(pad)
         new = int(self._model.generation_config.max_new_tokens or 0)
-        self._room = max(1, self._limit - new)
+        self._room = self._limit - 1 - new
 
     def scores(self, inputs: Inputs) -> Table:
         """Return nothing: answers that are texts have no scores.
@@ -271,7 +271,7 @@ class TextWriter(_Reader):
 
     def _written(self, prompts: Sequence[str]) -> list[str]:
         coded = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        rows = [[self._start, *ids][-self._room :] for ids in coded]
+        rows = [[self._start, *ids[max(0, len(ids) - self._room) :]] for ids in coded]
         width = max(map(len, rows))
         ids = np.full((len(rows), width), self._pad, dtype=np.int64)
         mask = np.zeros_like(ids)

@@ -77,8 +77,15 @@ class Writer(TextReader):
         n_tokens = int(self.model.get_output_embeddings().weight.shape[0])
         self.outputs: tuple[str, ...] = tuple(map(str, range(n_tokens)))
         self._end = _end_of(self.tokenizer)
+        if self.tokenizer.pad_token_id is None:  # of a version that was made elsewhere
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        settings, half = self.model.generation_config, self._limit() // 2
+        settings.max_new_tokens = settings.max_new_tokens or min(NEW_TOKENS, half)
         start = self.tokenizer.bos_token_id
         self.start = self._end if start is None else int(start)
+
+    def _limit(self) -> int:
+        return token_limit(self.tokenizer, self.model.config)
 
     def encode(self, inputs: Inputs) -> Continuations:  # type: ignore[override]  # rows, not texts
         """Tokenise prompts that nothing follows yet."""
@@ -97,7 +104,7 @@ class Writer(TextReader):
 
         def tokens() -> Iterator[NDArray[np.int64]]:
             nonlocal n_cut
-            limit = token_limit(self.tokenizer, self.model.config)
+            limit = self._limit()
             for before, after in self._pairs(inputs, answers):
                 table, is_cut = joined(self.start, before, after or (), self._end, limit)
                 n_cut += is_cut
@@ -205,8 +212,7 @@ class Writer(TextReader):
         """Return how the version goes on with each prompt, by `generate` as the version has it."""
         found: list[str] = []
         model = self.model.eval()
-        settings = model.generation_config
-        room = token_limit(self.tokenizer, model.config) - 1 - int(settings.max_new_tokens or 0)
+        room = self._limit() - 1 - int(model.generation_config.max_new_tokens)
         for part in batched(inputs, WRITTEN_ROWS):
             read = [ids for ids, _ in self._pairs(list(part), None)]
             rows = [[self.start, *ids[max(0, len(ids) - room) :]] for ids in read]

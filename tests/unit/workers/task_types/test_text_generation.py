@@ -73,3 +73,19 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_but_not_the_start_token(
     assert open_predictor(directory).texts(  # type: ignore[attr-defined]  # it answers with texts
         [{"text": text} for text in prompts]
     ) == written(directory, prompts)
+
+
+def test_a_version_made_elsewhere_needs_neither_padding_nor_a_length_of_what_it_writes(
+    tmp_path: Path,
+) -> None:
+    version(tmp_path)  # whose base is plain transformers': no token for padding, no max_new_tokens
+    made = TextGeneration().load(tmp_path / "base")
+    prompts = [{"text": "red"}, {"text": " ".join(WORDS * 5)}]
+    said = made.write(prompts)
+    assert len(said) == 2
+    assert [one.n_tokens for one in made.said(prompts, ["blue", "green red"])] == [2, 3]
+    assert open_predictor(tmp_path / "base").texts(prompts) == said  # type: ignore[attr-defined]  # it answers with texts
+    made.learner.save(tmp_path / "saved")
+    assert AutoModelForCausalLM.from_pretrained(
+        tmp_path / "saved"
+    ).generation_config.max_new_tokens == (N_POSITIONS // 2)

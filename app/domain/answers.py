@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from app.domain import spans
 from app.domain.chrf import chrf
-from app.domain.errors import Fault
+from app.domain.errors import UNPRINTABLE, Fault, printable
 
 Scores = NDArray[np.float64]
 
@@ -331,7 +331,7 @@ class Text:
             return Fault(
                 "", f"must have at most {MOST_CHARACTERS:,} characters, not {len(value):,}"
             )
-        return None
+        return None if printable(value) == value else Fault("", UNPRINTABLE)
 
     def stored(self, value: Any) -> str:
         """Return the text."""

@@ -18,6 +18,7 @@ UpkeepError
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 
 class UpkeepError(Exception):
@@ -55,6 +56,9 @@ class Fault:
         """Quote the caller's own words only as far as UTF-8 and Postgres can hold them."""
         object.__setattr__(self, "pointer", printable(self.pointer))
         object.__setattr__(self, "detail", printable(self.detail))
+
+
+UNPRINTABLE: Final = "must hold neither the NUL character nor half a surrogate pair"
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.domain.answers import Answer, Classes
-from app.domain.errors import Fault, printable
+from app.domain.errors import UNPRINTABLE, Fault, printable
 from app.domain.pictures import SIGNATURE, png_fault
 from app.domain.privacy import Privacy, pseudonym
 
@@ -20,7 +20,6 @@ MAXIMUM_ID_LENGTH: Final = 200
 MAXIMUM_NUMBER: Final = sys.float_info.max
 MAXIMUM_COORDINATE: Final = (2 - 2**-23) * 2.0**127
 """The largest number of single precision: no coordinate of an embedding is beyond it."""
-UNPRINTABLE: Final = "must hold neither the NUL character nor half a surrogate pair"
 NO_TIME: Final = "must be an RFC 3339 time with an offset, such as 2026-01-31T12:00:00Z"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -53,7 +53,7 @@ def resolved(schema: Mapping[str, Any], search: SearchPolicy, objective: Objecti
     told: Json = {
         **document(search),
         "space": {
-            name: document(wanted)
+            name: {"choices": [_as_told(known[name], value) for value in wanted.choices]}
             if isinstance(wanted, KnobChoices)
             else {
                 "low": _as_told(known[name], wanted.low),
@@ -87,8 +87,8 @@ def _own_space(schema: Mapping[str, Any]) -> dict[str, KnobRange | KnobChoices]:
     }
 
 
-def _as_told(knob: Mapping[str, Any], value: float) -> float | int:
-    """Return a bound as its knob has it: whole, where the knob is and the bound is."""
+def _as_told(knob: Mapping[str, Any], value: Any) -> Any:
+    """Return a bound or choice as its knob has it: whole, where the knob is and the value is."""
     types = knob.get("type", ())
     is_whole = "integer" in ([types] if isinstance(types, str) else types)
-    return int(value) if is_whole and value == int(value) else value
+    return int(value) if is_whole and isinstance(value, float) and value.is_integer() else value

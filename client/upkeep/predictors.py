@@ -42,6 +42,8 @@ TOKENS_WITHOUT_A_LIMIT: Final = 256
 OF_TOKENS: Final = "ForTokenClassification"
 OF_LANGUAGE: Final = ("ForCausalLM", "LMHeadModel")
 TEXTS_EACH: Final = 64
+NEW_TOKENS: Final = 64
+"""Written as an answer, at most, where a version does not say; half of what is read at most."""
 LOCAL: Final[Mapping[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -250,8 +252,9 @@ class TextWriter(_Reader):
         self._start = self._end if start is None else int(start)
         pad = self._tokenizer.pad_token_id
         self._pad = self._end if pad is None else int(pad)
-        new = int(self._model.generation_config.max_new_tokens or 0)
-        self._room = max(1, self._limit - new)
+        stated = self._model.generation_config.max_new_tokens
+        self._n_new = int(stated or min(NEW_TOKENS, self._limit // 2))
+        self._room = self._limit - 1 - self._n_new
 
     def scores(self, inputs: Inputs) -> Table:
         """Return nothing: answers that are texts have no scores.
@@ -271,7 +274,7 @@ class TextWriter(_Reader):
 
     def _written(self, prompts: Sequence[str]) -> list[str]:
         coded = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        rows = [[self._start, *ids][-self._room :] for ids in coded]
+        rows = [[self._start, *ids[max(0, len(ids) - self._room) :]] for ids in coded]
         width = max(map(len, rows))
         ids = np.full((len(rows), width), self._pad, dtype=np.int64)
         mask = np.zeros_like(ids)
@@ -281,7 +284,8 @@ class TextWriter(_Reader):
         batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         with torch.inference_mode():
             said = self._model.generate(
-                **{name: value.to(self._model.device) for name, value in batch.items()}
+                **{name: value.to(self._model.device) for name, value in batch.items()},
+                max_new_tokens=self._n_new,
             )
         after = said[:, width:].cpu().tolist()
         written: list[str] = self._tokenizer.batch_decode(after, skip_special_tokens=True)

@@ -181,6 +181,20 @@ def test_trials_that_fail_are_kept_with_their_reason_and_a_search_of_them_alone_
     assert "at least 2 classes" in ended.error["detail"]
 
 
+def test_a_search_by_what_trials_do_not_tell_ends_with_the_first(work, begun):
+    lease, directory = begun(wanted())
+
+    def untold(place: Path, watch: Watch) -> Outcome:
+        return Outcome("succeeded", {"metrics": {"f1_micro": 0.5}}, None, 0)
+
+    ended = search_of(work, lease, directory, untold).run()
+
+    assert [one["state"] for one in trials_of(work, lease)] == ["failed"]
+    assert ended is not None
+    assert (ended.kind, ended.exit_code) == ("failed", 1)
+    assert "do not tell log_loss" in ended.error["detail"]
+
+
 def test_a_worker_that_lost_its_lease_writes_no_trial(work, begun, engine):
     lease, directory = begun(wanted())
     search = search_of(work, lease, directory)

@@ -100,9 +100,12 @@ def test_lora_learns_by_narrow_matrices_and_leaves_plain_layers(
     assert not [name for name in names if "lora" in name]
 
 
-def test_a_rank_that_no_layer_is_wider_than_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="wider than lora_rank 500; take a smaller rank"):
-        trained(text_job(tmp_path / "job"), lora_rank=500)
+@pytest.mark.parametrize(("made", "rank"), [(text_job, 500), (image_job, 4)])
+def test_a_rank_that_no_layer_is_wider_than_is_refused(
+    tmp_path: Path, made: Callable[[Path], Path], rank: int
+) -> None:
+    with pytest.raises(RecipeError, match=f"wider than lora_rank {rank}; take a smaller rank"):
+        trained(made(tmp_path / "job"), lora_rank=rank)
 
 
 @pytest.mark.parametrize("sampling", ["oversample", "undersample"])

@@ -23,6 +23,7 @@ from tests.integration.test_training_process import (
     newest_step,
     run,
     span_job,
+    table_job,
     text_job,
     wait_until,
 )
@@ -55,12 +56,21 @@ def farthest(one: Path, other: Path) -> float:
     return max(float(np.abs(first[name] - second[name]).max()) for name in first)
 
 
+def network_job(directory: Path) -> Path:
+    path = table_job(directory) / "job.json"
+    job = json.loads(path.read_text())
+    job |= {"task_type": "neural-tabular-classification", "start": "preset:column-network"}
+    path.write_text(json.dumps({**job, "recipe": {"batch_size": 128}}))
+    return directory
+
+
 @pytest.mark.parametrize(
     ("make", "recipe"),
     [
         (text_job, {"epochs": 2, "trainable_layers": None, "token_dropout": 0.2, "mixup": 0.3}),
         (span_job, {"epochs": 1, "trainable_layers": 1, "class_weight_power": 0.5}),
         (image_job, {"epochs": 2, "trainable_layers": None, "batch_size": 31}),
+        (network_job, {"epochs": 2}),
     ],
 )
 def test_two_processes_learn_what_one_does_from_as_many_parts(

@@ -143,6 +143,8 @@ class Search:
         trial |= self._ending(outcome, trial)
         self._keep()
         shutil.rmtree(directory, ignore_errors=True)
+        if outcome.kind == "succeeded" and trial["state"] == FAILED:  # so would all others
+            return Outcome("failed", None, problem("search-failed", trial["error"]), REFUSED)
         return None
 
     def _others(self) -> list[Json]:
@@ -155,7 +157,10 @@ class Search:
             score = outcome.result["metrics"].get(metric)
             if score is not None:
                 return {"state": COMPLETE, "score": float(score)}
-            return {"state": FAILED, "error": f"its task type does not tell {metric}"}
+            metrics = outcome.result["metrics"].items()
+            told = ", ".join(name for name, value in metrics if isinstance(value, float))
+            detail = f"trials do not tell {metric}, the model's objective, but {told}"
+            return {"state": FAILED, "error": detail}
         if outcome.kind == "cancelled" and trial["scores"]:
             return {"state": PRUNED, "score": trial["scores"][-1][1]}
         if outcome.kind == "cancelled":

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from app.domain.answers import TEXT
 from workers.task_types import task_types
@@ -38,6 +38,7 @@ from workers.training.texts import (
     INFERENCE_TOKENS,
     KNOBS_OF_TEXTS,
     TOKENISED_ROWS,
+    Base,
     TextReader,
     TextTask,
     loaded_base,
@@ -59,6 +60,9 @@ MAX_TOKENS = 512
 NEW_TOKENS = 64
 """Written as an answer, at most, where the base does not say; half of what is read at most."""
 WRITTEN_ROWS = 64
+AVOIDING = ("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens")
+"""Settings of a base that are heeded: what it does not say again, or at all. Those of beams and of
+chance mean nothing to who writes greedily, and some are refused beside it."""
 
 
 class Writer(TextReader):
@@ -73,8 +77,15 @@ class Writer(TextReader):
         n_tokens = int(self.model.get_output_embeddings().weight.shape[0])
         self.outputs: tuple[str, ...] = tuple(map(str, range(n_tokens)))
         self._end = _end_of(self.tokenizer)
+        if self.tokenizer.pad_token_id is None:  # of a version that was made elsewhere
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        settings, half = self.model.generation_config, self._limit() // 2
+        settings.max_new_tokens = settings.max_new_tokens or min(NEW_TOKENS, half)
         start = self.tokenizer.bos_token_id
         self.start = self._end if start is None else int(start)
+
+    def _limit(self) -> int:
+        return token_limit(self.tokenizer, self.model.config)
 
     def encode(self, inputs: Inputs) -> Continuations:  # type: ignore[override]  # rows, not texts
         """Tokenise prompts that nothing follows yet."""
@@ -93,7 +104,7 @@ class Writer(TextReader):
 
         def tokens() -> Iterator[NDArray[np.int64]]:
             nonlocal n_cut
-            limit = token_limit(self.tokenizer, self.model.config)
+            limit = self._limit()
             for before, after in self._pairs(inputs, answers):
                 table, is_cut = joined(self.start, before, after or (), self._end, limit)
                 n_cut += is_cut
@@ -201,10 +212,10 @@ class Writer(TextReader):
         """Return how the version goes on with each prompt, by `generate` as the version has it."""
         found: list[str] = []
         model = self.model.eval()
-        settings = model.generation_config
-        room = token_limit(self.tokenizer, model.config) - int(settings.max_new_tokens or 0)
+        room = self._limit() - 1 - int(model.generation_config.max_new_tokens)
         for part in batched(inputs, WRITTEN_ROWS):
-            rows = [[self.start, *ids][-max(1, room) :] for ids, _ in self._pairs(list(part), None)]
+            read = [ids for ids, _ in self._pairs(list(part), None)]
+            rows = [[self.start, *ids[max(0, len(ids) - room) :]] for ids in read]
             width = max(map(len, rows))
             ids = np.full((len(rows), width), self.tokenizer.pad_token_id, dtype=np.int64)
             mask = np.zeros_like(ids)
@@ -233,6 +244,22 @@ def _end_of(tokenizer: Any) -> int:
             "name one in tokenizer_config.json"
         )
     return int(tokenizer.eos_token_id)
+
+
+def _greedy(base: Base, end: int) -> GenerationConfig:
+    """Return how a version is to write: greedily, to its end token."""
+    own, pad = base.model.generation_config, base.tokenizer.pad_token_id
+    half = min(MAX_TOKENS, token_limit(base.tokenizer, base.model.config)) // 2
+    avoiding = {name: getattr(own, name, None) for name in AVOIDING}
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=min(own.max_new_tokens or NEW_TOKENS, half),
+        bos_token_id=own.bos_token_id,
+        eos_token_id=end,
+        pad_token_id=end if pad is None else pad,
+        **{name: value for name, value in avoiding.items() if value is not None},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,15 +327,7 @@ class TextGeneration(TextTask):
             raise RecipeError(f"{NAME} has no labels; leave them out")
         base = loaded_base(base_model, AutoModelForCausalLM, {}, seed=seed)
         end = _end_of(base.tokenizer)
-        settings = base.model.generation_config
-        settings.update(do_sample=False, num_beams=1, temperature=None, top_p=None, top_k=None)
-        half = min(MAX_TOKENS, token_limit(base.tokenizer, base.model.config)) // 2
-        settings.max_new_tokens = min(settings.max_new_tokens or NEW_TOKENS, half)
-        settings.max_length = None
-        settings.eos_token_id = end
-        settings.pad_token_id = base.tokenizer.pad_token_id
-        if settings.pad_token_id is None:
-            settings.pad_token_id = end
+        base.model.generation_config = _greedy(base, end)
         fields = list(input_contract or self.default_contract)
         field = input_field(fields, "text", "text")
         card = Card(NAME, (), field, fields, is_pretrained=base.has_weights)

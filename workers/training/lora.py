@@ -6,6 +6,7 @@ A version is written with s B A added to W: a plain transformers directory, no s
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -117,9 +118,9 @@ def _shape(module: Any) -> tuple[int, int]:
 
 
 def _shared(model: Any) -> set[int]:
-    """Return the weights that the embedding of tokens has too."""
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-    return set() if embedding is None else {id(embedding.weight)}
+    """Return the weights that several modules have, such as a head the embedding of tokens."""
+    held = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
+    return {weight for weight, n_holders in held.items() if n_holders > 1}
 
 
 def _is_head(model: Any, module: Any) -> bool:

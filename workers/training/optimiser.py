@@ -79,12 +79,17 @@ def put_moments(optimiser: Any, model: Any, tensors: Mapping[str, Any]) -> None:
 
 
 def learned(model: Any) -> dict[str, Any]:
-    """Return copies of all that training changes: trainable parameters and running statistics."""
+    """Return copies of all that training changes: trainable parameters and running statistics.
+
+    Weights that layers share come once, by the first name.
+    """
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    again -= {name for name, _ in model.named_parameters()}
     return {
         name: value.detach().clone()
         for name, value in model.state_dict().items()
-        if name not in frozen
+        if name not in frozen | again
     }
 
 

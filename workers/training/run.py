@@ -161,9 +161,7 @@ def _taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
     """Let the loop train a version, by batches and gradients."""
     job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
     chosen = _device_of(job, recipe, checkpoint, ranks.size)
-    learner, known = _opened(job, task_type)
-    if isinstance(learner, FitsRows):
-        learner.fit(order.data.train, recipe)
+    learner, known = _opened(order, task_type)
     ranks.tell(**asdict(chosen))  # nor is the start made twice
     train = Prepared.of(learner, order.data.train)
     validation = None
@@ -190,7 +188,7 @@ def _followed(job: Job, recipe: Mapping[str, Any], task_type: BringsLearner, ran
         chosen = device.restore(Device(**ranks.told()))
         if chosen.name == "cuda":
             torch.cuda.set_device(ranks.rank)
-        learner, known = _opened(job, task_type)
+        learner, known = _opened(order, task_type)
         train = Prepared.of(learner, order.data.train)
         Loop(
             order.job, recipe, learner, chosen, train, None, progress, stop,
@@ -235,14 +233,15 @@ def _strata(rows: Rows, answers: str) -> Sequence[str]:
     return rows.labels
 
 
-def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
+def _opened(order: Order, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
     """Return the version to train from, opened, and the outputs that its head has learned.
 
-    A champion of fewer labels is widened to the job's.
+    A champion of fewer labels is widened to the job's; one that must know its rows is shown them.
 
     Raises:
         RecipeError: the start does not fit the job's labels.
     """
+    job = order.job
     directory = start_directory(job, task_type.create)
     if not job.start_is_base:
         check_artifact(directory)
@@ -252,6 +251,8 @@ def _opened(job: Job, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...
     if known and labels != job.labels and set(labels) <= set(job.labels):
         learner.widen(job.labels)
     check_start(learner.labels, job)
+    if isinstance(learner, FitsRows):
+        learner.fit(order.data.train, order.recipe)
     return learner, known
 
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.answers import LARGEST, Classes, Number, answer_of, scale_of, strata_of
+from app.domain.answers import (
+    LARGEST,
+    MOST_CHARACTERS,
+    Classes,
+    Number,
+    Text,
+    answer_of,
+    scale_of,
+    strata_of,
+)
 from app.domain.errors import Fault
 from app.domain.holdout import held_out
 
@@ -73,7 +82,24 @@ def test_a_class_is_right_or_wrong():
     assert CLASSES.document() is None
 
 
-@pytest.mark.parametrize("answer", [CLASSES, RENT, Number()])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("", None),
+        ("x" * MOST_CHARACTERS, None),
+        ("x" * (MOST_CHARACTERS + 1), "at most 20,000 characters, not 20,001"),
+        (7, "must be a text, not int"),
+        ("a\x00b", "neither the NUL character"),  # which no text of Postgres holds
+        ("half \ud83d", "nor half a surrogate pair"),
+    ],
+)
+def test_a_text_is_one_that_can_be_kept(value, said):
+    found = Text().fault(value, is_label=True)
+    assert (found is None) == (said is None)
+    assert said is None or said in found.detail
+
+
+@pytest.mark.parametrize("answer", [CLASSES, RENT, Number(), Text()])
 def test_an_answer_is_read_back_from_what_is_kept(answer):
     assert answer_of(answer.labels, answer.document()) == answer
 

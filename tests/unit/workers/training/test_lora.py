@@ -4,9 +4,12 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     BertConfig,
     GPT2Config,
+    ResNetConfig,
+    ViTConfig,
 )
 
 from workers.training import lora
@@ -20,6 +23,16 @@ BERT = BertConfig(
     vocab_size=20,
     num_labels=3,
 )
+VIT = ViTConfig(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    image_size=8,
+    patch_size=4,
+    num_labels=3,
+)
+RESNET = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=3)
 GPT2 = GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=16, vocab_size=20)
 
 
@@ -66,3 +79,9 @@ def test_a_head_that_is_the_embedding_of_tokens_does_not_learn() -> None:
     lora.adapt(model, 4)
     assert not model.get_output_embeddings().weight.requires_grad
     assert len([p for p in model.parameters() if p.requires_grad]) == 2 * 2 * 4
+
+
+def test_models_that_embed_no_tokens_have_layers_to_stand_beside_or_none() -> None:
+    vit, resnet = map(AutoModelForImageClassification.from_config, (VIT, RESNET))
+    assert lora.adapt(vit, 4) == 2 * 6
+    assert lora.adapt(resnet, 4) == 0  # its layers but the head are no linear ones

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GPT2Config
 
-from workers.training.optimiser import add_to_mean, averaged, seed_step
+from workers.training.optimiser import add_to_mean, averaged, learned, put_learned, seed_step
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 4.0), (0.25, 3.0), (1.0, 0.0)])
@@ -24,6 +25,21 @@ def test_a_mean_of_steps_is_their_mean_and_counts_are_the_newest() -> None:
         mean = add_to_mean(mean, layer, n)
     assert mean["weight"].item() == pytest.approx(4.0)
     assert mean["num_batches_tracked"].item() == 2
+
+
+def test_weights_that_layers_share_are_kept_once_and_not_at_all_when_frozen() -> None:
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=8, vocab_size=20)
+    model = AutoModelForCausalLM.from_config(config)
+    table = model.get_input_embeddings().weight
+    kept = learned(model)
+    assert len([one for one in kept.values() if one.shape == table.shape]) == 1
+    with torch.no_grad():
+        table.zero_()
+    put_learned(model, kept)
+    assert model.get_output_embeddings().weight.abs().sum() > 0
+
+    table.requires_grad = False
+    assert not [one for one in learned(model).values() if one.shape == table.shape]
 
 
 def test_each_part_of_a_step_draws_for_itself_and_the_same_again() -> None:

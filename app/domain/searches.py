@@ -31,7 +31,11 @@ def seconds_of(trials: Sequence[Trial]) -> float:
 
 
 def may_go_on(trials: Sequence[Trial], *, n_trials: int, budget_seconds: float | None) -> bool:
-    """Return whether another trial may be begun; one that was interrupted is another."""
+    """Return whether another trial may be begun; one that was interrupted is another.
+
+    That one may go on whatever was spent while none is complete, as it could without the interrupt.
+    """
     ended = [one for one in trials if one["state"] != RUNNING]
+    is_needed = len(ended) < len(trials) and all(one["state"] != COMPLETE for one in trials)
     has_time = budget_seconds is None or seconds_of(trials) < budget_seconds
-    return len(ended) < n_trials and has_time
+    return len(ended) < n_trials and (has_time or is_needed)

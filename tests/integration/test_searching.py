@@ -181,6 +181,20 @@ def test_trials_that_fail_are_kept_with_their_reason_and_a_search_of_them_alone_
     assert "at least 2 classes" in ended.error["detail"]
 
 
+def test_no_trial_is_begun_beyond_the_deadline_of_the_run(work, begun):
+    lease, directory = begun(wanted())
+    job = read_json(directory / "job.json")
+    (directory / "job.json").write_text(json.dumps({**job, "deadline_seconds": 1e-6}))
+
+    def late(place: Path, watch: Watch) -> Outcome:
+        return Outcome("failed", None, {"detail": "the time is up"}, 1)
+
+    ended = search_of(work, lease, directory, late).run()
+
+    assert [one["state"] for one in trials_of(work, lease)] == ["failed"]
+    assert "the time is up" in ended.error["detail"]
+
+
 def test_a_search_by_what_trials_do_not_tell_ends_with_the_first(work, begun):
     lease, directory = begun(wanted())
 

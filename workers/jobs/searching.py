@@ -75,7 +75,7 @@ class Search:
         The job then has the recipe of the best trial, and the time that is left.
         """
         wanted = self._wanted
-        while may_go_on(
+        while seconds_of(self._trials) < self._deadline_seconds and may_go_on(
             self._trials, n_trials=wanted["n_trials"], budget_seconds=wanted["budget_seconds"]
         ):
             ended = self._try(self._next())

@@ -11,6 +11,7 @@ have been in it before (`repeated_share`: what runs in circles), and how likely 
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import eq
 from typing import Any, Final
 
 import numpy as np
@@ -89,8 +90,8 @@ class TextAnswers:
         true = [row.label for row in rows]
         if metric in WRITTEN:
             ((common, _),) = Counter(row.label for row in train).most_common(1)
-            scores = [chrf(common, label) for label in true]
-            return float(np.mean(scores if metric == "chrf" else np.equal(scores, 1.0)))
+            score = chrf if metric == "chrf" else eq  # to chrF blanks are nothing
+            return float(np.mean([score(common, label) for label in true]))
         writer: TextWriter = loaded(found.model, found.challenger)
         counts = np.ones(writer.n_tokens)
         for ids in writer.token_ids([row.label for row in train]):

@@ -34,3 +34,11 @@ def test_another_trial_needs_room_and_time(n_trials, budget_seconds, expected):
 
 def test_a_trial_that_was_interrupted_is_gone_on_with_though_it_is_the_last():
     assert may_go_on([trial(0), trial(1, "running")], n_trials=2, budget_seconds=None)
+
+
+def test_a_trial_that_was_interrupted_goes_on_beyond_the_budget_while_none_is_complete():
+    failed, running = trial(0, "failed", None), trial(1, "running", None, seconds=9.0)
+
+    assert may_go_on([failed, running], n_trials=3, budget_seconds=5.0)
+    assert not may_go_on([trial(0), running], n_trials=3, budget_seconds=5.0)
+    assert not may_go_on([failed, trial(1, "failed", None, 9.0)], n_trials=3, budget_seconds=5.0)

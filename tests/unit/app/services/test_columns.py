@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.answers import Number, Spans
+from app.domain.answers import Number, Spans, Text
 from app.domain.errors import Invalid
 from app.domain.observations import ContractField, FieldType, InputContract, Intake, Rejected
 from app.services.arrow_columns import sort_table
@@ -237,6 +237,27 @@ def test_spans_are_judged_alike_in_columns_in_a_table_and_one_by_one(pairs):
     kind = pa.list_(pa.struct({"start": pa.int64(), "end": pa.int64(), "label": pa.string()}))
     ids, texts = [row["id"] for row in rows], [text for _, text in pairs]
     table = pa.table({"id": ids, "text": texts, "label": pa.array(said, kind)})
+    sent = rows_of_table(table)
+    alike(
+        sort_table(table, held_to, now=NOW) or sort_rows(sent, held_to, now=NOW),
+        one_by_one(sent, held_to),
+    )
+
+
+WORDS = st.none() | st.sampled_from(["", "said", "a\x00b", "x" * 20_001])
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6))
+def test_texts_are_judged_alike_in_columns_in_a_table_and_one_by_one(pairs):
+    held_to = Intake(UUID(int=1), (), InputContract([X]), 3, answers_with=Text())
+    rows = [
+        {"id": f"r{place}", "inputs": {"x": 1.0}, "prediction": said, "label": label}
+        for place, (said, label) in enumerate(pairs)
+    ]
+    strange = [{**rows[0], "id": "s", "label": one} for one in (7, "\ud800", [])]
+    alike(sort_rows(rows + strange, held_to, now=NOW), one_by_one(rows + strange, held_to))
+    sent = [{**row, "x": row["inputs"]["x"]} for row in rows]
+    table = pa.Table.from_pylist([{k: v for k, v in row.items() if k != "inputs"} for row in sent])
     sent = rows_of_table(table)
     alike(
         sort_table(table, held_to, now=NOW) or sort_rows(sent, held_to, now=NOW),

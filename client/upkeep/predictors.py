@@ -247,6 +247,8 @@ class TextWriter(_Reader):
 
     def __init__(self, directory: Path, input_field: str | None, device: str) -> None:
         super().__init__(directory, input_field, device, kind=AutoModelForCausalLM)
+        if self._tokenizer.eos_token_id is None:
+            raise ValueError("the version's tokenizer has no end token (eos_token)")
         self._end = int(self._tokenizer.eos_token_id)
         start = self._tokenizer.bos_token_id
         self._start = self._end if start is None else int(start)

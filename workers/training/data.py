@@ -273,8 +273,8 @@ def set_apart(
     n_judged = int(np.count_nonzero(mask))
     if not n_judged:
         raise DataError(
-            f"of {len(rows) - first} newest rows none can be set apart to judge on; set "
-            "validation_share to 0, or label more"
+            f"of {len(rows) - first} newest rows none can be set apart to judge on; label more, or "
+            "set validation_share to 0 and patience to null"
         )
     left = None if n_newest is None else len(rows) - first - n_judged
     learned = replace(rows.marked(~mask), n_repeated_ids=rows.n_repeated_ids)

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from tests.language import writer_base
 from upkeep.predictors import open_predictor
 from workers.task_types.text_generation import TextGeneration
+from workers.training.errors import RecipeError
 
 WORDS = ["red", "green", "blue", "dark", "light"]
 N_POSITIONS = 16
@@ -89,3 +90,14 @@ def test_a_version_made_elsewhere_needs_neither_padding_nor_a_length_of_what_it_
     assert AutoModelForCausalLM.from_pretrained(
         tmp_path / "saved"
     ).generation_config.max_new_tokens == (N_POSITIONS // 2)
+
+
+def test_texts_that_would_never_end_are_refused_in_words(tmp_path: Path) -> None:
+    directory = version(tmp_path)
+    path = directory / "tokenizer_config.json"
+    stated = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in stated.items() if k != "eos_token"}))
+    with pytest.raises(RecipeError, match="no end token"):
+        TextGeneration().load(directory)
+    with pytest.raises(ValueError, match="no end token"):
+        open_predictor(directory)

@@ -25,6 +25,8 @@ from workers.training.errors import DataError
 COLUMNS = ("id", "inputs", "label")
 SAMPLED: Final = 1
 """Sets the draw of an epoch's rows apart from that of their order."""
+FEWEST_JUDGED: Final = 20
+"""Rows to judge epochs by; fewer of the newest would choose one by luck."""
 Item = TypeVar("Item", covariant=True)  # noqa: PLC0105  # as plain as the rest
 
 
@@ -258,6 +260,8 @@ def set_apart(
 ) -> tuple[Rows, Rows, int | None]:
     """Return rows to learn from and rows to judge on, and how many of the former are newest.
 
+    Where the newest give fewer than `FEWEST_JUDGED`, a share of all rows is set apart.
+
     Args:
         rows: in order of arrival.
         strata: the class of each, or the part of all numbers that it lies in.
@@ -265,18 +269,19 @@ def set_apart(
         share: of the newest rows, to judge on.
 
     Raises:
-        DataError: the newest rows are too few to set any apart.
+        DataError: there are too few rows to set any apart.
     """
     first = 0 if n_newest is None else max(0, len(rows) - n_newest)
     mask = np.zeros(len(rows), dtype=bool)
     mask[first:] = held_out(strata[first:], share=share)
-    n_judged = int(np.count_nonzero(mask))
-    if not n_judged:
+    if first and np.count_nonzero(mask) < FEWEST_JUDGED:
+        mask = held_out(strata, share=share)
+    if not mask.any():
         raise DataError(
-            f"of {len(rows) - first} newest rows none can be set apart to judge on; label more, or "
-            "set validation_share to 0 and patience to null"
+            f"of {len(rows)} rows none can be set apart to judge on; label more, or set "
+            "validation_share to 0 and patience to null"
         )
-    left = None if n_newest is None else len(rows) - first - n_judged
+    left = None if n_newest is None else int(np.count_nonzero(~mask[first:]))
     learned = replace(rows.marked(~mask), n_repeated_ids=rows.n_repeated_ids)
     return learned, rows.marked(mask), left
 

@@ -137,8 +137,9 @@ COMMON: dict[str, dict[str, Any]] = {
         "maximum": 0.5,
         "default": 0.0,
         "description": (
-            "Share of the newest rows that is not learned from: the head and each epoch are judged "
-            "on them, and the best becomes the version; 0 keeps the last."
+            "Share of the newest rows (of all, where those are few) that is not learned from: the "
+            "head and each epoch are judged on them, and the best becomes the version; 0 keeps the "
+            "last."
         ),
     },
     "accumulation": {

@@ -107,7 +107,13 @@ def _limit(parser: argparse.ArgumentParser) -> None:
 def _of_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task-type", required=True, help="such as text-classification")
     parser.add_argument("--base-model", required=True, help="what the first run starts from")
-    parser.add_argument("--labels", required=True, nargs="+", metavar="LABEL")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="every class, or every label of a span; none where answers are numbers or texts",
+    )
 
 
 def _of_upload(parser: argparse.ArgumentParser) -> None:

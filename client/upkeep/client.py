@@ -84,7 +84,8 @@ class Upkeep:
             name: what it is called in every URL.
             task_type: one of `task_types()`, such as "text-classification".
             base_model: what a run without a champion starts from.
-            labels: every class, or every label of a span; none where answers are numbers.
+            labels: every class, or every label of a span; none where answers are numbers or
+                texts.
             target: {"unit", "min", "max", "scale"} of a model that answers with numbers.
             input_contract: {"fields": [...]}; None = the task type's own.
             objective: {"metric", "margin", "slices", "baseline"}; None = the task type's first

@@ -77,6 +77,15 @@ def test_models_are_a_table(service, run):
     ]
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"], []])
+def test_a_model_is_created_with_labels_or_without(service, run, labels):
+    service.answers("POST", "/v1/models", MODEL)
+    line = ["create", "fraud", "--task-type", "text-generation", "--base-model", "/models/base"]
+    code, out, _ = run(*line, *(["--labels", *labels] if labels else []))
+    assert (code, out) == (0, "created fraud\n")
+    assert service.seen[-1].json["labels"] == labels
+
+
 def test_nothing_yet_is_said_in_words(service, run):
     service.answers("GET", "/v1/models", _page())
     assert run("models") == (0, "no models yet\n", "")

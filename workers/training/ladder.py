@@ -25,6 +25,8 @@ matters only where a handful of rows leave it open."""
 
 FEWEST = 30
 """Rows below which what a rung says of them is luck."""
+FEWEST_LAST = 60
+"""Of the last rows, which are judged by themselves too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,32 @@ class Judged:
 def judged(
     name: str, is_right: NDArray[np.float64], sufficient: float | None, cpu_seconds: float
 ) -> Judged:
-    """Judge a rung by the newest rows.
+    """Judge a rung by the newest rows: by all of them, and by the last half, quarter and so on.
+
+    What made the run necessary is in the last of them most of all; those before it may be as easy
+    as ever, and would speak for a version that the rest does not.
 
     Args:
         name: of the rung.
-        is_right: of each newest row 1 or 0, NaN where it was not judged, shape (n,).
+        is_right: of each newest row 1 or 0, NaN where it was not judged, in order of arrival, (n,).
         sufficient: the accuracy to reach; None is never reached.
         cpu_seconds: of the run so far.
     """
     known = is_right[~np.isnan(is_right)]
     if not len(known):
         return Judged(name, None, 0, cpu_seconds, is_enough=False)
-    accuracy = float(known.mean())
-    lower = accuracy - standard_error(accuracy, len(known))
-    is_enough = sufficient is not None and len(known) >= FEWEST and lower >= sufficient
-    return Judged(name, accuracy, len(known), cpu_seconds, is_enough)
+    n, lowers = len(known), [_lower(known)]
+    while n // 2 >= FEWEST_LAST:
+        n //= 2
+        lowers.append(_lower(known[-n:]))
+    is_enough = sufficient is not None and len(known) >= FEWEST and min(lowers) >= sufficient
+    return Judged(name, float(known.mean()), len(known), cpu_seconds, is_enough)
+
+
+def _lower(is_right: NDArray[np.float64]) -> float:
+    """Return the accuracy less one standard error."""
+    accuracy = float(is_right.mean())
+    return accuracy - standard_error(accuracy, len(is_right))
 
 
 def centroid_rows(

@@ -121,3 +121,9 @@ def test_a_rung_is_not_enough_by_the_luck_of_a_few_rows(n: int, expected: bool) 
 def test_a_rung_that_nobody_could_judge_is_not_enough() -> None:
     found = ladder.judged("centroid", np.full(3, np.nan), 0.0, 1.0)
     assert (found.accuracy, found.n, found.is_enough) == (None, 0, False)
+
+
+def test_a_rung_that_fails_the_last_rows_is_not_enough_however_many_came_before() -> None:
+    quiet, moved = np.ones(300), np.tile([1.0] * 9 + [0.0], 10)
+    assert ladder.judged("probe", np.concatenate([moved, quiet]), 0.95, 1.0).is_enough
+    assert not ladder.judged("probe", np.concatenate([quiet, moved]), 0.95, 1.0).is_enough

@@ -138,6 +138,29 @@ def embedding_of(features: NDArray[Any] | Sequence[NDArray[Any]]) -> NDArray[np.
     return np.asarray(features, dtype=np.float64)
 
 
+def add_asked(columns: Columns, answered: Sequence[Answered]) -> None:
+    """Add what only the version can say of logged answers: `confidence` and `embedding`."""
+    columns["numeric"]["confidence"] = np.array([one.confidence for one in answered])
+    columns["embedding"] = {"embedding": embedding_of([one.features for one in answered])}
+
+
+def add_sampled_confidence(
+    columns: Columns, sampled: NDArray[np.int64], sample: Columns
+) -> NDArray[np.bool_]:
+    """Add the confidence of sampled rows, where nobody logs it; return where it is not known.
+
+    Args:
+        columns: of n stored rows.
+        sampled: (n,) the place of each in the sample, -1 where it is not in it.
+        sample: all signals of the newest rows.
+    """
+    is_sampled = sampled >= 0
+    confidence = np.full(len(sampled), np.nan)
+    confidence[is_sampled] = sample["numeric"]["confidence"][sampled[is_sampled]]
+    columns["numeric"]["confidence"] = confidence
+    return ~is_sampled
+
+
 def slices_of_rows(
     model: MaintainedModel, rows: Sequence[Example], ours: NDArray[Any], theirs: NDArray[Any]
 ) -> Mapping[str, Mapping[str, Any]]:

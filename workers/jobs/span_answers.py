@@ -21,7 +21,14 @@ from app.domain.versions import ModelVersion
 from app.services.batches import Columns as StoredRows
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
-from workers.jobs.answering import Answered, embedding_of, misfit_of_labels, slices_of_rows
+from workers.jobs.answering import (
+    Answered,
+    add_asked,
+    add_sampled_confidence,
+    embedding_of,
+    misfit_of_labels,
+    slices_of_rows,
+)
 from workers.jobs.champions import loaded
 from workers.jobs.fields import Columns, Inputs
 from workers.training.span_metrics import KnownWords, of_answers, summarise
@@ -118,8 +125,7 @@ class SpanAnswers:
         """Return the same signals of logged answers."""
         readings = [_reading(row.prediction) for row in rows]
         columns = _looks(readings, _lengths(model, [row.inputs for row in rows]))
-        columns["numeric"]["confidence"] = np.array([one.confidence for one in answered])
-        columns["embedding"] = {"embedding": embedding_of([one.features for one in answered])}
+        add_asked(columns, answered)
         return columns
 
     def of_stored(
@@ -135,11 +141,7 @@ class SpanAnswers:
         if texts is not None:
             lengths = np.array([0 if text is None else len(text) for text in texts.tolist()])
         columns = _looks([_reading(said) for said in rows.predictions.tolist()], lengths)
-        is_sampled = sampled >= 0
-        confidence = np.full(len(rows), np.nan)
-        confidence[is_sampled] = sample["numeric"]["confidence"][sampled[is_sampled]]
-        columns["numeric"]["confidence"] = confidence
-        return columns, ~is_sampled
+        return columns, add_sampled_confidence(columns, sampled, sample)
 
     def scores_of_reference(
         self,

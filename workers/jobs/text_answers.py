@@ -25,7 +25,13 @@ from app.domain.versions import ModelVersion
 from app.services.batches import Columns as StoredRows
 from app.services.evaluation import ToJudge
 from app.services.ports import Example
-from workers.jobs.answering import Answered, embedding_of, slices_of_rows
+from workers.jobs.answering import (
+    Answered,
+    add_asked,
+    add_sampled_confidence,
+    embedding_of,
+    slices_of_rows,
+)
 from workers.jobs.champions import loaded
 from workers.jobs.fields import Columns, Inputs
 from workers.training.continuations import of_tokens
@@ -135,8 +141,7 @@ class TextAnswers:
     ) -> Columns:
         """Return the same signals of logged answers."""
         columns = _looks([row.prediction for row in rows])
-        columns["numeric"]["confidence"] = np.array([one.confidence for one in answered])
-        columns["embedding"] = {"embedding": embedding_of([one.features for one in answered])}
+        add_asked(columns, answered)
         return columns
 
     def of_stored(
@@ -148,11 +153,7 @@ class TextAnswers:
     ) -> tuple[Columns, NDArray[np.bool_]]:
         """Return what answers look like, and confidence where sampled: nobody logs it."""
         columns = _looks(rows.predictions.tolist())
-        is_sampled = sampled >= 0
-        confidence = np.full(len(rows), np.nan)
-        confidence[is_sampled] = sample["numeric"]["confidence"][sampled[is_sampled]]
-        columns["numeric"]["confidence"] = confidence
-        return columns, ~is_sampled
+        return columns, add_sampled_confidence(columns, sampled, sample)
 
     def scores_of_reference(
         self,

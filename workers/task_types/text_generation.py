@@ -191,7 +191,7 @@ class Writer(TextReader):
                 own = scores[position, torch.from_numpy(places).to(scores.device)]
                 truth = torch.from_numpy(classes[places]).to(scores.device)
                 table = np.zeros((len(places), 2), dtype=np.float32)
-                loss = nn_loss(own, truth)
+                loss = torch.nn.functional.cross_entropy(own, truth, reduction="none")
                 table[:, LOSS] = loss.cpu().numpy()
                 table[:, IS_RIGHT] = (own.argmax(dim=-1) == truth).cpu().numpy()
                 n_before = int((examples.tokens[row][:, IS_ANSWER] == 0).sum())
@@ -230,11 +230,6 @@ class Writer(TextReader):
             after = said[:, width:].cpu().tolist()
             found += self.tokenizer.batch_decode(after, skip_special_tokens=True)
         return found
-
-
-def nn_loss(scores: Any, truth: Any) -> Any:  # torch is untyped here
-    """Return the negative log of the probability of each true token."""
-    return torch.nn.functional.cross_entropy(scores, truth, reduction="none")
 
 
 def _end_of(tokenizer: Any) -> int:

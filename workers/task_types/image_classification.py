@@ -37,7 +37,7 @@ from workers.training.pictures import (
     decode,
     picture_signals,
 )
-from workers.training.recipes import recipe_schema
+from workers.training.recipes import CLIMBING, recipe_schema
 from workers.training.row_file import RowFile
 from workers.training.targets import RowTargets
 from workers.training.task_type import Examples, Inputs
@@ -64,6 +64,7 @@ DEFAULTS: Mapping[str, Any] = {
     "augmentation": "shift-rotate",
 }
 KNOBS: Mapping[str, Mapping[str, Any]] = {
+    **CLIMBING,
     "batch_size": {"type": "integer", "minimum": 2, "maximum": 65_536},
     "augmentation": {
         "enum": list(AUGMENTATIONS),

@@ -17,7 +17,7 @@ from workers.training.errors import RecipeError
 from workers.training.layers import choose_trainable, pooling_of, stack_of
 from workers.training.metrics import OF_CLASSIFIERS
 from workers.training.pooling import add_pooling, shorten, wants_mean
-from workers.training.recipes import recipe_schema
+from workers.training.recipes import CLIMBING, recipe_schema
 from workers.training.targets import RowTargets
 from workers.training.task_type import Examples
 from workers.training.texts import (
@@ -43,6 +43,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 KNOBS: Mapping[str, Mapping[str, Any]] = {
     **KNOBS_OF_TEXTS,
+    **CLIMBING,
     "token_dropout": {
         "type": "number",
         "minimum": 0,

@@ -114,6 +114,10 @@ class Prepared:
             examples = learner.encode(rows.inputs)
         return cls(examples, learner.targets(examples, rows), RowStates(examples.lengths))
 
+    def anew(self) -> "Prepared":
+        """Return the same rows for another version, whose frozen layers say something else."""
+        return Prepared(self.examples, self.targets, RowStates(self.examples.lengths))
+
 
 class Loop:
     """One run: `resume` if there is a checkpoint, then `train`."""
@@ -131,6 +135,7 @@ class Loop:
         *,
         known: Sequence[str] = (),
         ranks: Ranks | None = None,
+        cpu_before: float = 0.0,
     ) -> None:
         """Prepare a run.
 
@@ -145,6 +150,7 @@ class Loop:
             stop: asked between steps.
             known: outputs that the start's head has learned.
             ranks: the processes that share its batches; None = this one alone.
+            cpu_before: CPU time that the run had spent when this process began.
         """
         self.ranks = ranks or Ranks()
         self._sums: Sums | None = None
@@ -170,7 +176,7 @@ class Loop:
         self._seen = train.examples
         self._saved_at = time.monotonic()
         self._saved_step = 0
-        self._cpu_before = 0.0
+        self.cpu_before = cpu_before
         self.utilisation: Utilisation | None = None
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -220,11 +226,11 @@ class Loop:
         self.start_weights = checkpoint.tensors.get("start", {})
         self.mean_weights = checkpoint.tensors.get("mean", {})
         self.stop.spent_before_seconds = self.position.seconds
-        self._cpu_before = self.position.cpu_seconds
+        self.cpu_before = self.position.cpu_seconds
 
     def cpu_seconds(self) -> float:
         """Return CPU time spent, earlier attempts and other ranks included."""
-        return self._cpu_before + time.process_time() + self.progress.cpu_seconds_elsewhere
+        return self.cpu_before + time.process_time() + self.progress.cpu_seconds_elsewhere
 
     # -- the run
 
@@ -281,9 +287,10 @@ class Loop:
         """Return whether the layers below the head are to be trained, or trained further."""
         if self.position.is_enough or "top" not in self.recipe["rungs"]:
             return False
-        return self.position.batch > 0 or not self._is_budget_spent()
+        return self.position.batch > 0 or not self.is_budget_spent()
 
-    def _is_budget_spent(self) -> bool:
+    def is_budget_spent(self) -> bool:
+        """Return whether no further rung or epoch is to be begun."""
         budget = self.recipe["budget_seconds"]
         return budget is not None and self.cpu_seconds() >= float(budget)
 
@@ -299,7 +306,7 @@ class Loop:
         is_seen = "centroid" in rungs or not probes  # else the probe overwrites them unseen
         if adds_classes and is_seen and is_new is not None and is_new.any():
             self._climb_to_centroids(is_new, targets.flat(np.arange(len(targets))))
-        is_over = self.position.is_enough or (self.position.rungs and self._is_budget_spent())
+        is_over = self.position.is_enough or (self.position.rungs and self.is_budget_spent())
         if probes and not is_over:
             self._probe_head()
         elif not self.position.rungs and wanted != "keep" and not self._trains():

@@ -178,6 +178,20 @@ COMMON: dict[str, dict[str, Any]] = {
     },
 }
 
+CLIMBING: Mapping[str, Mapping[str, Any]] = {
+    "rungs": {
+        **COMMON["rungs"],
+        "items": {"enum": [*RUNGS, "lora", "full"]},
+        "description": (
+            "Which rungs may be climbed: new classes from their centroids, a head fitted to all "
+            "rows, training of the layers that the recipe names, of all by narrow matrices, of "
+            "all. The first that suffices is the last; of several that train, the best on the "
+            "rows set apart (validation_share) becomes the version."
+        ),
+    },
+}
+"""The knobs of a version that may be trained by more than one rung."""
+
 
 OF_TOKENS: Mapping[str, Mapping[str, Any]] = {
     **{name: knob for name, knob in COMMON.items() if name not in {"sampling", "mixup"}},

@@ -1,10 +1,9 @@
 """What happens from a job to a version on the disk? Read, prepare, train, write; result last."""
 
-import math
 import resource
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +12,7 @@ import torch
 from app.domain import spans
 from app.domain.answers import CLASS, NUMBER, SPANS, TEXT, strata_of
 from workers.training import checkpoints, device
-from workers.training.checkpoints import Checkpoint
+from workers.training.climbing import opened, recipe_of, rungs_of, taught
 from workers.training.code_version import code_version
 from workers.training.data import (
     Data,
@@ -29,7 +28,6 @@ from workers.training.device import Device
 from workers.training.ending import status_of
 from workers.training.errors import DataError, RecipeError
 from workers.training.files import (
-    check_artifact,
     describe,
     flush,
     is_as_described,
@@ -42,8 +40,8 @@ from workers.training.loop import Loop, Prepared
 from workers.training.progress import Progress, Stop
 from workers.training.ranks import Ranks
 from workers.training.recipes import complete
-from workers.training.task_type import BringsLearner, FitsRows, Learner, TaskType, answers_of
-from workers.training.trainer import BringsTrainer, Order, Trained, check_start, start_directory
+from workers.training.task_type import BringsLearner, TaskType, answers_of
+from workers.training.trainer import BringsTrainer, Order, Trained
 from workers.training.versions import library_versions
 
 N_DIFFERENT_NEEDED = 2
@@ -97,29 +95,6 @@ def _check_label_set(labels: Sequence[str], answers: str) -> None:
         raise DataError(f"{len(labels)} labels given; {needed}")
 
 
-def _device_of(
-    job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None, n_processes: int
-) -> Device:
-    """Return the checkpoint's device where it still exists, else the best of this machine.
-
-    Raises:
-        RecipeError: there is no GPU for each process.
-    """
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if 0 < n_gpus < n_processes:
-        raise RecipeError(
-            f"{n_processes} processes need a GPU each, and this run has {n_gpus}; lower processes"
-        )
-    if checkpoint is not None:
-        stored = Device(**checkpoint.state["device"])
-        if stored.name == "cpu" or n_gpus:
-            return device.restore(stored)
-    threads = job.threads
-    if n_processes > 1:
-        threads = max(1, (threads or device.cpu_quota()) // n_processes)
-    return device.choose(threads=threads, precision=str(recipe["precision"]))
-
-
 def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> None:
     """Train a version as the job says; returns once result.json and the output are on the disk.
 
@@ -139,7 +114,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
         try:
             ranks.start(lambda: _followed(job, recipe, task_type, ranks))
             order = _order(job, recipe, task_type, progress, stop)
-            trained = _taught(order, task_type, ranks)
+            trained = taught(order, task_type, ranks)
         finally:
             ranks.dismiss()
             progress.cpu_seconds_elsewhere = 0.0
@@ -157,28 +132,6 @@ def _order(
     return _with_validation(order, answers_of(task_type))
 
 
-def _taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
-    """Let the loop train a version, by batches and gradients."""
-    job, recipe, checkpoint = order.job, order.recipe, order.checkpoint
-    chosen = _device_of(job, recipe, checkpoint, ranks.size)
-    learner, known = _opened(order, task_type)
-    ranks.tell(**asdict(chosen))  # nor is the start made twice
-    train = Prepared.of(learner, order.data.train)
-    validation = None
-    if order.data.validation is not None:
-        validation = Prepared.of(learner, order.data.validation)
-    loop = Loop(
-        job, recipe, learner, chosen, train, validation, order.progress, order.stop,
-        known=known, ranks=ranks,
-    )  # fmt: skip
-    if checkpoint is not None:
-        loop.resume(checkpoint)
-    loop.train()
-    figures = _figures(loop)
-    learner.model.to("cpu")
-    return Trained(learner.save, loop.position.step, loop.total_steps, figures)
-
-
 def _followed(job: Job, recipe: Mapping[str, Any], task_type: BringsLearner, ranks: Ranks) -> int:
     """Be a rank above 0 to the end of the run; return the exit status of one that ended before."""
     progress, stop = Progress(None), Stop()
@@ -188,10 +141,11 @@ def _followed(job: Job, recipe: Mapping[str, Any], task_type: BringsLearner, ran
         chosen = device.restore(Device(**ranks.told()))
         if chosen.name == "cuda":
             torch.cuda.set_device(ranks.rank)
-        learner, known = _opened(order, task_type)
+        learner, known = opened(order, task_type)
         train = Prepared.of(learner, order.data.train)
+        first = recipe_of(rungs_of(recipe)[0], recipe, is_first=True)
         Loop(
-            order.job, recipe, learner, chosen, train, None, progress, stop,
+            order.job, first, learner, chosen, train, None, progress, stop,
             known=known, ranks=ranks,
         ).follow()  # fmt: skip
 
@@ -233,58 +187,6 @@ def _strata(rows: Rows, answers: str) -> Sequence[str]:
     return rows.labels
 
 
-def _opened(order: Order, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
-    """Return the version to train from, opened, and the outputs that its head has learned.
-
-    A champion of fewer labels is widened to the job's; one that must know its rows is shown them.
-
-    Raises:
-        RecipeError: the start does not fit the job's labels.
-    """
-    job = order.job
-    directory = start_directory(job, task_type.create)
-    if not job.start_is_base:
-        check_artifact(directory)
-    learner = task_type.open(directory)
-    known = () if job.start_is_base else tuple(learner.outputs)
-    labels = tuple(learner.labels)
-    if known and labels != job.labels and set(labels) <= set(job.labels):
-        learner.widen(job.labels)
-    check_start(learner.labels, job)
-    if isinstance(learner, FitsRows):
-        learner.fit(order.data.train, order.recipe)
-    return learner, known
-
-
-def _figures(loop: Loop) -> dict[str, Any]:
-    position = loop.position
-    metrics: dict[str, Any] = {}
-    if loop.validation is not None:
-        outputs = loop.learner.outputs
-        metrics = loop.validation.targets.summarise(loop.final_scores(), outputs)
-    return {
-        "metrics": metrics,
-        "history": position.history,
-        "rungs": position.rungs,
-        **loop.train_rows.targets.figures,
-        "n_train": len(loop.train_rows.targets),
-        "n_validation": 0 if loop.validation is None else len(loop.validation.targets),
-        "epochs": position.epoch,
-        "best_epoch": position.best_epoch if loop.validation is not None else position.epoch,
-        "cpu_seconds": loop.cpu_seconds(),
-        "device": loop.device.name,
-        "threads": loop.device.threads,
-        "precision": loop.device.precision,
-        "deterministic": loop.device.is_deterministic,
-        "utilisation": loop.utilisation.share if loop.utilisation else None,
-        "peak_operations_per_second": loop.utilisation.peak if loop.utilisation else None,
-        "final_loss": _finite(position.smooth_loss),
-        "accumulation": position.accumulation,
-        "shortages": position.shortages,
-        "processes": loop.ranks.size,
-    }
-
-
 def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
     """Write the version, then result.json, each whole."""
     job = order.job
@@ -315,7 +217,3 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
     flush(job.directory)
     done = {"step": trained.step, "total_steps": trained.total_steps}
     order.progress.say("save", at_once=True, **done)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

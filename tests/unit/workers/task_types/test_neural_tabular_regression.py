@@ -81,7 +81,7 @@ def test_a_number_far_from_zero_is_learned_in_its_unit(champion):
     assert rmse(version, fresh) < guessing / 2
     assert result["history"][-1].keys() == {"epoch", "rmse"}
     assert 0 < result["metrics"]["rmse"] < guessing / 2
-    assert result["rungs"] == []
+    assert [(rung["name"], rung["accuracy"]) for rung in result["rungs"]] == [("top", None)]
 
 
 def test_the_client_answers_bit_for_bit_what_the_workers_score(champion):

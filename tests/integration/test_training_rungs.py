@@ -1,0 +1,164 @@
+"""A run climbs from one rung that trains layers to the next, only where it must."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+import workers.task_types
+from app.domain.registry import scan
+from tests.integration.test_training_knobs import StopAt, changed, rewrite, trained
+from tests.integration.test_training_process import image_job, text_job
+from workers.task_types import task_types
+from workers.training.errors import RecipeError
+from workers.training.files import describe
+from workers.training.job import read_job
+from workers.training.loop import Loop
+from workers.training.progress import Preempted, Progress
+from workers.training.run import execute
+
+scan(workers.task_types)
+
+WHOLE = {
+    "rungs": ["probe", "top", "lora", "full"],
+    "trainable_layers": 1,
+    "lora_rank": 2,
+    "validation_share": 0.4,
+    "epochs": 2,
+}
+
+
+def names(result: dict[str, Any]) -> list[str]:
+    return [rung["name"] for rung in result["rungs"]]
+
+
+def by_chance(directory: Path) -> Path:
+    """Give texts labels that they say nothing of: no rung suffices."""
+    chance = np.random.default_rng(0)
+    rewrite(directory, "label", chance.choice(["sport", "weather"], 80).tolist())
+    return directory
+
+
+def test_a_rung_that_suffices_is_the_last(tmp_path: Path) -> None:
+    result = trained(
+        text_job(tmp_path / "job"), **{**WHOLE, "epochs": 10}, sufficient=0.5, head="random"
+    )
+
+    assert names(result) == ["top"]  # a head by chance has no probe
+    assert result["rung"] == "top"
+    assert result["rungs"][0]["is_enough"]
+    assert result["rungs"][0]["n"] == result["n_validation"] > 0
+
+
+def test_every_rung_is_climbed_where_none_suffices_and_the_best_is_the_version(
+    tmp_path: Path,
+) -> None:
+    directory = by_chance(text_job(tmp_path / "job"))
+    result = trained(directory, **WHOLE, sufficient=1.0, head="probe")
+
+    assert names(result) == ["probe", "top", "lora", "full"]
+    seconds = [rung["cpu_seconds"] for rung in result["rungs"]]
+    assert seconds == sorted(seconds)
+    assert result["cpu_seconds"] == seconds[-1]
+    of_trained = {rung["name"]: rung["accuracy"] for rung in result["rungs"][1:]}
+    assert result["metrics"]["accuracy"] == max(of_trained.values()) == of_trained[result["rung"]]
+    kept = [
+        json.loads((directory / f"rung-{name}" / "rung.json").read_text())["value"]
+        for name in ("top", "lora")
+    ]
+    assert [result["metrics"]["accuracy"], -result["metrics"]["log_loss"]] >= max(kept)
+    AutoModelForSequenceClassification.from_pretrained(directory / "output")
+
+
+def test_the_version_is_that_of_the_best_rung_where_the_last_is_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Loop.train
+
+    def spoiled(self: Loop) -> None:
+        train(self)
+        if self.job.directory.name == "rung-full":
+            for parameter in self.learner.model.parameters():
+                parameter.data.zero_()
+
+    monkeypatch.setattr(Loop, "train", spoiled)
+    directory = text_job(tmp_path / "job")
+    recipe = {**WHOLE, "rungs": ["top", "full"], "lora_rank": 0, "head": "random", "epochs": 10}
+    result = trained(directory, **recipe, sufficient=1.0)
+
+    assert names(result) == ["top", "full"]
+    assert result["rung"] == "top"
+    assert describe(directory / "output") == describe(directory / "rung-top" / "version")
+    assert result["metrics"]["accuracy"] == result["rungs"][0]["accuracy"]
+    assert result["metrics"]["accuracy"] > result["rungs"][1]["accuracy"]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"validation_share": 0.0}, "set validation_share"),
+        ({"trainable_layers": None, "lora_rank": 0}, "top trains all layers already"),
+        ({"processes": 2}, "set processes to 1"),
+    ],
+)
+def test_a_ladder_that_cannot_be_climbed_is_refused(
+    tmp_path: Path, recipe: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        trained(text_job(tmp_path / "job"), **{**WHOLE, **recipe})
+
+
+def test_a_budget_that_is_spent_ends_the_climb(tmp_path: Path) -> None:
+    directory = by_chance(text_job(tmp_path / "job"))
+    result = trained(directory, **WHOLE, sufficient=1.0, budget_seconds=1e-6, head="probe")
+
+    assert names(result) == ["probe"]
+    assert result["metrics"]["accuracy"] > 0
+
+
+def test_one_rung_needs_no_rows_set_apart(tmp_path: Path) -> None:
+    result = trained(text_job(tmp_path / "job"), rungs=["probe", "full"], epochs=1, head="probe")
+
+    assert names(result) == ["probe", "full"]
+    assert result["rungs"][1]["accuracy"] is None
+    assert result["steps"] > 0
+
+
+def test_pictures_climb_too(tmp_path: Path) -> None:
+    recipe = {**WHOLE, "rungs": ["top", "full"], "trainable_layers": 1, "lora_rank": 0}
+    result = trained(image_job(tmp_path / "job"), **recipe, sufficient=1.0)
+
+    assert names(result)[-1] == "full"
+
+
+def test_a_climb_stopped_anywhere_ends_with_the_same_bits(tmp_path: Path) -> None:
+    recipe = {**WHOLE, "sufficient": 1.0, "dropout": 0.1, "head": "random"}
+    whole = trained(by_chance(text_job(tmp_path / "whole")), **recipe)
+    directory = changed(by_chance(text_job(tmp_path / "broken")), validation=None, recipe=recipe)
+    n_stops = 0
+    while not (directory / "result.json").exists():
+        try:
+            execute(
+                read_job(directory),
+                task_types.get("text-classification"),
+                Progress(None),
+                StopAt(40),
+            )
+        except Preempted:
+            n_stops += 1
+            assert n_stops < 40
+
+    assert n_stops >= 3
+    assert describe(directory / "output") == describe(tmp_path / "whole" / "output")
+    broken = read_json(directory / "result.json")
+    assert broken["rung"] == whole["rung"]
+    assert broken["metrics"] == whole["metrics"]
+    assert names(broken) == names(whole)

@@ -40,6 +40,7 @@ DEFAULTS: Mapping[str, Any] = {
     "head_learning_rate": 1e-3,
     "token_budget": 1024,
     "start_share": 0.5,
+    "dropout": 0.0,
 }
 KNOBS: Mapping[str, Mapping[str, Any]] = {
     **KNOBS_OF_TEXTS,

@@ -143,3 +143,22 @@ def prepare_attention(model: Any, device: Device) -> None:
         and hasattr(model, "set_attn_implementation")
     ):
         model.set_attn_implementation("eager")
+
+
+def narrow_stream(model: Any, device: Device) -> None:
+    """Have what flows from layer to layer be bf16 too, where autocast has a CPU compute in it.
+
+    Autocast narrows what a product is given and leaves sums and norms as wide as the embeddings:
+    each layer casts its input anew for each product. A step of MiniLM took 4 % longer so.
+    """
+    stack = stack_of(model)
+    if device.name != "cpu" or device.precision != "bf16" or stack is None:
+        return
+
+    def narrowed(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if not arguments or not torch.is_autocast_enabled("cpu"):
+            return None
+        return (arguments[0].to(torch.bfloat16), *arguments[1:])
+
+    for block in stack[1]:
+        block.register_forward_pre_hook(narrowed)

@@ -21,7 +21,7 @@ from workers.training.data import Rows, batch_plan, sampled_rows
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.job import Job
-from workers.training.layers import find_head, prepare_attention, set_dropout
+from workers.training.layers import find_head, narrow_stream, prepare_attention, set_dropout
 from workers.training.losses import loss_of
 from workers.training.lower import RowStates, lower_layers
 from workers.training.memory import cut, fewest_rows, in_parts
@@ -167,6 +167,7 @@ class Loop:
         learner.choose_trainable(recipe)
         set_dropout(learner.model, recipe["dropout"])
         prepare_attention(learner.model, device)
+        narrow_stream(learner.model, device)
         learner.model.to(device.name)
         self.lower = lower_layers(learner, recipe, train.examples)
         self.optimiser = adamw(learner.model, learner.outputs, recipe)
@@ -666,8 +667,8 @@ class Loop:
         return len(rows) * int(self.train_rows.examples.lengths[rows].max())
 
     def _measured(self, rows: NDArray[np.int64]) -> Utilisation:
-        """Count what a step on a batch takes; nothing is learned from it."""
-        model = self.learner.model
+        """Count what a step on rows of a batch takes; nothing is learned from it."""
+        model, rows = self.learner.model, rows[: self.fewest_rows]
         model.eval()
 
         def each(parts: Sequence[NDArray[np.int64]]) -> float:

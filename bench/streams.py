@@ -51,13 +51,18 @@ COLUMNS = {
 }
 """What a model of congress_party reads: neither the date nor who it is, who comes back."""
 TURNS_OVER = {
+    "triggers": {"drift": {}, "performance": {}, "volume": {"n_labels": 5000}},
     "gates": {"not-inferior": {}, "no-leakage": {}},
-    "performance": {"yardstick": "own", "tolerance": 0.05},
-    "retrain": {"minimum_growth_share": 0.0},
+    "performance": {"yardstick": "own", "tolerance": 0.08},
+    "retrain": {
+        "minimum_growth_share": 0.0,
+        "recipe": {"trees": "fresh", "history": "fading", "fading_rows": 700, "leaves": 7},
+    },
 }
-"""The policy of a world whose old rows contradict the new ones: to keep to them would be wrong, and
-they do not make new ones few; no version is held to what was reached in an easier time; one that is
-a few points worse may stay."""
+"""The policy of a world whose old rows contradict the new ones: they count for less and less, by a
+quarter of a slice, and do not make new ones few; trees are small, as what they learn will not last;
+no version is held to what was reached in an easier time; one that is some points worse may stay,
+but none for longer than two slices."""
 GROWS = {"triggers": {"drift": {}, "performance": {}, "growth": {"share": 0.65}}}
 """The policy of a world that moves slowly and where rows are few: two thirds more are worth a
 retrain before any harm is proved."""

@@ -34,11 +34,13 @@ from workers.training.errors import DataError, Diverged, RecipeError
 from workers.training.goals import goal_of
 from workers.training.histories import (
     CONTINUE,
+    FADING,
     FRESH,
     Candidate,
     ages,
     can_be_continued,
     candidates,
+    even_ages,
     history_weights,
     least_forgetful,
 )
@@ -110,6 +112,8 @@ class Boosting:
         n_newest = len(rows) if job.n_newest is None else min(job.n_newest, len(rows))
         self.n_newest = n_newest if n_newest >= FEWEST_NEWEST else len(rows)
         self.ages = ages(len(rows), self.n_newest)
+        each = self.recipe["fading_rows"]
+        self.fading_ages = self.ages if each is None else even_ages(len(rows), float(each))
         self.held = self._held_out(rows)
         self.validation = None
         if order.data.validation is not None:
@@ -234,7 +238,12 @@ class Boosting:
 
     def _learns(self, candidate: Candidate) -> NDArray[np.bool_]:
         """Return which rows count at all."""
-        return np.asarray(history_weights(candidate.history, self.ages) > 0)
+        return self._counts(candidate) > 0
+
+    def _counts(self, candidate: Candidate) -> NDArray[np.float64]:
+        """Return what rows count for because of their age, shape (n,)."""
+        old = self.fading_ages if candidate.history == FADING else self.ages
+        return history_weights(candidate.history, old)
 
     def _chosen(self) -> int:
         """Return the place of the candidate that becomes the version."""
@@ -286,8 +295,7 @@ class Boosting:
         return self.table.rows(self.held) if self.held.any() else None
 
     def _weighted(self, candidate: Candidate) -> Table:
-        weights = history_weights(candidate.history, self.ages)
-        weights = weights * self.goal.weights(self.table.truth)
+        weights = self._counts(candidate) * self.goal.weights(self.table.truth)
         return Table(self.table.matrix, self.table.truth, weights)
 
     def _is_out_of_patience(self) -> bool:

@@ -30,6 +30,11 @@ def ages(n_rows: int, n_newest: int) -> NDArray[np.float64]:
     return np.concatenate([behind / max(1, n_newest), np.zeros(n_newest)])
 
 
+def even_ages(n_rows: int, n_each: float) -> NDArray[np.float64]:
+    """Return how old rows are, shape (n,), in sets of so many rows; the last is of age 0."""
+    return np.arange(n_rows - 1, -1, -1, dtype=np.float64) / n_each
+
+
 def history_weights(history: str, old: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what rows of these ages count for: all 1, half for each unit of age, newest alone."""
     if history == ALL:

@@ -247,31 +247,35 @@ def choose_strength(
     seed: int,
     between: Callable[[], None] = lambda: None,
 ) -> Search:
-    """Search for the regularisation by cross-validation."""
+    """Search for the regularisation by cross-validation, from the strongest on.
+
+    It ends where the log loss has risen: weaker ones overfit more and take longest to fit.
+    """
     draw = np.random.default_rng(seed)
     chosen = draw.permutation(len(truth))[:N_SEARCH_ROWS]
     x, y = torch.from_numpy(features[chosen]), torch.from_numpy(truth[chosen])
-    folds = torch.from_numpy(_folds(truth[chosen], draw))
-    losses = np.zeros(len(STRENGTHS))
-    is_right = np.full((len(STRENGTHS), len(truth)), np.nan)
-    tables: list[Any] = [None] * len(STRENGTHS)
+    numbers = torch.from_numpy(_folds(truth[chosen], draw))
     n_judging = 1 if len(chosen) >= N_FOR_ALL_FOLDS else min(N_FOLDS, len(chosen))
-    for fold in range(n_judging):
-        learn, judge = folds != fold, folds == fold
-        if not bool(learn.any()) or not bool(judge.any()):
-            continue
-        table = None
-        for position, strength in enumerate(STRENGTHS):
-            table = _minimise(x[learn], y[learn], n_classes, strength, table, between)
-            tables[position] = table
+    folds = [
+        (numbers != fold, numbers == fold)
+        for fold in range(n_judging)
+        if bool((numbers != fold).any()) and bool((numbers == fold).any())
+    ]
+    tables: list[Any] = [None] * len(folds)
+    best, least = Search(STRENGTHS[0], np.full(len(truth), np.nan), None), np.inf
+    for strength in STRENGTHS:
+        loss, is_right = 0.0, np.full(len(truth), np.nan)
+        for fold, (learn, judge) in enumerate(folds):
+            table = _minimise(x[learn], y[learn], n_classes, strength, tables[fold], between)
+            tables[fold] = table
             logits = torch.addmm(table[:, -1], x[judge], table[:, :-1].T)
-            losses[position] += float(
-                nn.functional.cross_entropy(logits, y[judge], reduction="sum")
-            )
+            loss += float(nn.functional.cross_entropy(logits, y[judge], reduction="sum"))
             named = (logits.argmax(dim=1) == y[judge]).double().numpy()
-            is_right[position, chosen[judge.numpy()]] = named
-    best = int(losses.argmin())
-    return Search(STRENGTHS[best], is_right[best], tables[best])
+            is_right[chosen[judge.numpy()]] = named
+        if not loss < least:
+            break
+        best, least = Search(strength, is_right, tables[-1] if tables else None), loss
+    return best
 
 
 def fit(

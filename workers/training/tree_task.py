@@ -96,6 +96,15 @@ KNOBS: Final[Mapping[str, Mapping[str, Any]]] = {
             "tries each. What is tried is judged by its loss on held-out newest rows."
         ),
     },
+    "fading_rows": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "default": None,
+        "description": (
+            "Where history fades, a row counts for half as much for each so many that came after "
+            "it, newest ones too; null is as many as the newest are, which count alike."
+        ),
+    },
     "held_out_share": {
         "type": "number",
         "exclusiveMinimum": 0,

@@ -109,6 +109,17 @@ def test_where_the_world_turned_over_old_rows_are_left_behind(tmp_path):
     assert len(result["history"]) == 4
 
 
+def test_rows_fade_within_the_newest_ones_too_where_a_recipe_says_how_fast(tmp_path):
+    champion, _ = learn(tmp_path / "first", table(300))
+    rows = [*table(500), *table(500, 1, flipped=True)]  # it turned over amid the newest
+    fading = {"start": champion, "n_newest": 700, "trees": "fresh", "history": "fading"}
+    alike, _ = learn(tmp_path / "alike", rows, **fading)
+    fast, result = learn(tmp_path / "fast", rows, **fading, fading_rows=60)
+    later = table(400, 2, flipped=True)
+    assert result["chosen"] == {"trees": "fresh", "history": "fading"}
+    assert accuracy(fast, later) > max(0.8, accuracy(alike, later))
+
+
 def test_where_the_world_stayed_old_rows_are_kept(tmp_path):
     old, new = table(600), table(200, 1)
     champion, _ = learn(tmp_path / "first", old)

@@ -11,6 +11,7 @@ from workers.training.histories import (
     ages,
     can_be_continued,
     candidates,
+    even_ages,
     history_weights,
     least_forgetful,
 )
@@ -23,6 +24,11 @@ BINARY = "binary sigmoid:1"
 def test_ages_count_back_in_sets_as_large_as_the_newest():
     assert ages(5, 2).tolist() == [1.5, 1.0, 0.5, 0.0, 0.0]
     assert ages(3, 3).tolist() == [0.0] * 3
+
+
+def test_even_ages_count_back_from_the_last_row():
+    assert even_ages(5, 2.0).tolist() == [2.0, 1.5, 1.0, 0.5, 0.0]
+    assert even_ages(0, 2.0).tolist() == []
 
 
 def test_history_counts_fully_fadingly_or_not():

@@ -38,7 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
     "trainable_layers": 2,
     "learning_rate": 1e-4,
     "head_learning_rate": 1e-3,
-    "token_budget": 1024,
+    "token_budget": 1536,
     "start_share": 0.5,
     "dropout": 0.0,
 }

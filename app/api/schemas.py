@@ -581,7 +581,8 @@ class RunAnswer(Answer):
         selection: which rows it was asked to train on; `snapshot.selection` says how many old and
             new ones that left.
         search: how its recipe is searched for, with its `trials` (number, recipe, state, score,
-            scores by epoch, seconds, error) and the number of the `best`; null without a search.
+            scores by epoch, seconds, best_epoch, error) and the number of the `best`; null without
+            a search.
     """
 
     id: UUID

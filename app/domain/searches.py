@@ -2,7 +2,8 @@
 
 A trial is a JSON object, as its run keeps it: `number`; `recipe`, the knobs that were searched;
 `state`; `score`, the metric on rows set apart; `scores`, a pair of epoch and score for each epoch
-told; `seconds`; `error`, in words.
+told; `seconds`; `best_epoch`, how many epochs the version had seen that `score` is of, where the
+last training is to know; `error`, in words.
 """
 
 from collections.abc import Mapping, Sequence

@@ -121,7 +121,12 @@ def test_a_search_prunes_what_falls_behind_and_the_job_gets_the_best_recipe(work
     assert {one["state"] for one in trials} == {"complete", "pruned"}
     best = min(complete, key=lambda one: one["score"])
     job = read_job(directory)
-    assert {name: job.recipe[name] for name in SPACE} == best["recipe"]
+    told = dict(best["scores"])
+    assert best["score"] == pytest.approx(told[best["best_epoch"]], abs=1e-5)
+    assert {name: job.recipe[name] for name in SPACE} == {
+        **best["recipe"],
+        "epochs": max(1, best["best_epoch"]),
+    }
     assert job.validation_share == 0.0  # in the end it learns from all rows
     assert not list(directory.glob("trial-*"))
     for one in trials:

@@ -90,7 +90,7 @@ class Search:
             said = "; ".join(sorted({str(one["error"]) for one in self._trials if one["error"]}))
             detail = f"none of {len(self._trials)} trials came to its end: {said}"
             return Outcome("failed", None, problem("search-failed", detail), REFUSED)
-        self._write_job(self._job_dir, best["recipe"], {})
+        self._write_job(self._job_dir, _to_its_best_epoch(best), {})
         log.info("training_run.searched", run_id=str(self._run.id), trial=best["number"])
         return None
 
@@ -120,6 +120,7 @@ class Search:
             "score": None,
             "scores": [],
             "seconds": 0.0,
+            "best_epoch": None,
             "error": None,
         }
         self._trials.append(trial)
@@ -156,7 +157,11 @@ class Search:
         if outcome.kind == "succeeded" and outcome.result is not None:
             score = outcome.result["metrics"].get(metric)
             if score is not None:
-                return {"state": COMPLETE, "score": float(score)}
+                return {
+                    "state": COMPLETE,
+                    "score": float(score),
+                    "best_epoch": _best_epoch(outcome.result),
+                }
             metrics = outcome.result["metrics"].items()
             told = ", ".join(name for name, value in metrics if isinstance(value, float))
             detail = f"trials do not tell {metric}, the model's objective, but {told}"
@@ -195,6 +200,24 @@ class Search:
     def place_of(self, trial: Json) -> Json:
         """Return what each line of progress says of the trial that it comes from."""
         return {"trial": trial["number"], "n_trials": int(self._wanted["n_trials"])}
+
+
+def _best_epoch(result: Json) -> int | None:
+    """Return how many epochs a trial's version had seen, of those that its recipe allows.
+
+    None of boosted trees, and of recipes that set rows apart: they find out by themselves.
+    """
+    recipe = result["recipe"]
+    if "epochs" not in recipe or recipe.get("validation_share"):
+        return None
+    return int(result["best_epoch"])
+
+
+def _to_its_best_epoch(trial: Json) -> Json:
+    """Return a trial's knobs with as many epochs as its score is of; a head alone learns one."""
+    n_epochs = trial.get("best_epoch")
+    knobs: Json = trial["recipe"]
+    return knobs if n_epochs is None else {**knobs, "epochs": max(1, n_epochs)}
 
 
 class Watch:

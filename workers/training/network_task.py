@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from upkeep.column_network import WEIGHTS, Network, Sizes
-from upkeep.tables import COLUMN_TYPES, CONFIG, read_columns
+from upkeep.tables import CONFIG, Column, read_columns
 from workers.training import tables
 from workers.training.column_learner import LIBRARIES, ColumnLearner, write
+from workers.training.column_task import ColumnsTaskType, LoadedColumns
 from workers.training.errors import RecipeError
 from workers.training.files import check_artifact, read_json
 from workers.training.task_type import Inputs
@@ -60,26 +58,18 @@ SEARCHED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedNetwork:
+class LoadedNetwork(LoadedColumns):
     """A version loaded for inference; `Champion` answers by the same network."""
 
     network: Network
 
     @property
-    def column_names(self) -> tuple[str, ...]:
-        """Return the fields that it reads."""
-        return tuple(column.name for column in self.network.columns)
-
-    def features(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Return the columns in scale, categories one place each, shape (n, d)."""
-        return tables.features(self.network.columns, self.encoded(inputs))
-
-    def encoded(self, inputs: Inputs) -> NDArray[np.float64]:
-        """Return inputs as numbers, shape (n, c)."""
-        return tables.encoded(self.network.columns, inputs)
+    def columns(self) -> Sequence[Column]:
+        """Return the columns as they were fitted."""
+        return self.network.columns
 
 
-class NetworkTaskType:
+class NetworkTaskType(ColumnsTaskType):
     """Rows of columns, by a network; what they are answered with is for the task type to say.
 
     Attributes:
@@ -88,8 +78,6 @@ class NetworkTaskType:
 
     name: str
     has_labels: ClassVar[bool]
-    default_contract: ClassVar[list[dict[str, Any]]] = []
-    column_types: ClassVar[tuple[str, ...]] = COLUMN_TYPES
     needed_files: ClassVar[tuple[str, ...]] = (CONFIG, WEIGHTS)
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 
@@ -185,17 +173,3 @@ class NetworkTaskType:
         is_pretrained: bool,
     ) -> None:
         write(network, self._card(network, fields, is_pretrained=is_pretrained), directory)
-
-    def fit_signals(self, reference: Inputs) -> dict[str, Any]:
-        """Return the counts of categories and the bounds of numbers."""
-        return tables.signal_state(reference)
-
-    def signals(
-        self,
-        inputs: Inputs,
-        state: Mapping[str, Any] | None = None,
-        *,
-        of_reference: bool = False,
-    ) -> dict[str, NDArray[np.float64]]:
-        """Return missing_share, unseen_share, outside_share, category_surprise, mean_distance."""
-        return tables.signals(inputs, state, of_reference=of_reference)

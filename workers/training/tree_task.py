@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from upkeep.tables import COLUMN_TYPES, CONFIG, MODEL, read_columns, read_labels
+from upkeep.tables import CONFIG, MODEL, Column, read_columns, read_labels
 from workers.training import tables
+from workers.training.column_task import ColumnsTaskType, LoadedColumns
 from workers.training.errors import RecipeError
 from workers.training.files import check_artifact, read_json
 from workers.training.recipes import COMMON
@@ -129,7 +127,7 @@ SEARCHED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedTrees:
+class LoadedTrees(LoadedColumns):
     """A version loaded for inference.
 
     Attributes:
@@ -140,20 +138,12 @@ class LoadedTrees:
     trees: Any
 
     @property
-    def column_names(self) -> tuple[str, ...]:
-        """Return the fields that it reads."""
-        return tuple(column.name for column in self.version.columns)
-
-    def features(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Return the columns in scale, categories one place each, shape (n, d)."""
-        return tables.features(self.version.columns, self.encoded(inputs))
-
-    def encoded(self, inputs: Inputs) -> NDArray[np.float64]:
-        """Return inputs as numbers, shape (n, c)."""
-        return tables.encoded(self.version.columns, inputs)
+    def columns(self) -> Sequence[Column]:
+        """Return the columns as they were fitted."""
+        return self.version.columns
 
 
-class TreesTaskType:
+class TreesTaskType(ColumnsTaskType):
     """Rows of columns, by boosted trees; what they are answered with is for the task type to say.
 
     Attributes:
@@ -162,8 +152,6 @@ class TreesTaskType:
 
     name: str
     has_labels: ClassVar[bool]
-    default_contract: ClassVar[list[dict[str, Any]]] = []
-    column_types: ClassVar[tuple[str, ...]] = COLUMN_TYPES
     needed_files: ClassVar[tuple[str, ...]] = ("config.json", MODEL)
     libraries: ClassVar[tuple[str, ...]] = LIBRARIES
 
@@ -240,20 +228,6 @@ class TreesTaskType:
         check_start(start.labels, order.job)
         trained: Trained = _loaded(BOOSTING).Boosting(order, start).train()
         return trained
-
-    def fit_signals(self, reference: Inputs) -> dict[str, Any]:
-        """Return the counts of categories and the bounds of numbers."""
-        return tables.signal_state(reference)
-
-    def signals(
-        self,
-        inputs: Inputs,
-        state: Mapping[str, Any] | None = None,
-        *,
-        of_reference: bool = False,
-    ) -> dict[str, NDArray[np.float64]]:
-        """Return missing_share, unseen_share, outside_share, category_surprise, mean_distance."""
-        return tables.signals(inputs, state, of_reference=of_reference)
 
 
 def _loaded(module: str) -> Any:  # LightGBM is not loaded where this is read

@@ -213,10 +213,10 @@ def _best_epoch(result: Json) -> int | None:
     return int(result["best_epoch"])
 
 
-def _to_its_best_epoch(trial: Json) -> Json:
+def _to_its_best_epoch(trial: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a trial's knobs with as many epochs as its score is of; a head alone learns one."""
     n_epochs = trial.get("best_epoch")
-    knobs: Json = trial["recipe"]
+    knobs: Mapping[str, Any] = trial["recipe"]
     return knobs if n_epochs is None else {**knobs, "epochs": max(1, n_epochs)}
 
 

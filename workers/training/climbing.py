@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from workers.training import checkpoints, device, ladder
-from workers.training.checkpoints import Checkpoint
 from workers.training.device import Device
 from workers.training.errors import RecipeError
 from workers.training.files import check_artifact, read_json, replace_directory, write_json
@@ -47,6 +46,7 @@ class Rung:
         cpu_seconds: of the run, once it stood here.
         seconds: likewise, by the clock.
         is_last: it suffices, or the budget is spent.
+        device: that it was computed on, as a checkpoint has it.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Rung:
     cpu_seconds: float
     seconds: float
     is_last: bool
+    device: Mapping[str, Any]
 
 
 def taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
@@ -71,7 +72,8 @@ def taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
     if len(names) > 1:
         _check(order, names, ranks)
     done = [rung for name in names[:-1] if (rung := _kept(job, name)) is not None]
-    chosen = device_of(job, recipe, order.checkpoint, ranks.size)
+    stored = order.checkpoint.state["device"] if order.checkpoint else None
+    chosen = device_of(job, recipe, done[-1].device if done else stored, ranks.size)
     loop: Loop | None = None
     for number, name in enumerate(names):
         if number < len(done):
@@ -226,6 +228,7 @@ def _judged(loop: Loop, recipe: Mapping[str, Any], name: str, done: Sequence[Run
         cpu_seconds=spent,
         seconds=loop.stop.seconds(),
         is_last=is_last,
+        device=asdict(loop.device),
     )
 
 
@@ -264,9 +267,9 @@ def _copy(version: Path, target: Path) -> None:
 
 
 def device_of(
-    job: Job, recipe: Mapping[str, Any], checkpoint: Checkpoint | None, n_processes: int
+    job: Job, recipe: Mapping[str, Any], stored: Mapping[str, Any] | None, n_processes: int
 ) -> Device:
-    """Return the checkpoint's device where it still exists, else the best of this machine.
+    """Return the device of an earlier attempt where it still exists, else this machine's best.
 
     Raises:
         RecipeError: there is no GPU for each process.
@@ -276,10 +279,8 @@ def device_of(
         raise RecipeError(
             f"{n_processes} processes need a GPU each, and this run has {n_gpus}; lower processes"
         )
-    if checkpoint is not None:
-        stored = Device(**checkpoint.state["device"])
-        if stored.name == "cpu" or n_gpus:
-            return device.restore(stored)
+    if stored is not None and (stored["name"] == "cpu" or n_gpus):
+        return device.restore(Device(**stored))
     threads = job.threads
     if n_processes > 1:
         threads = max(1, (threads or device.cpu_quota()) // n_processes)

@@ -31,7 +31,8 @@ from workers.task_types.text_classification import TextClassification
 from workers.training.data import Rows
 from workers.training.device import Device, cpu_quota, restore
 from workers.training.job import Job
-from workers.training.loop import Loop, Prepared
+from workers.training.loop import Loop
+from workers.training.position import Prepared
 from workers.training.progress import Progress, Stop
 from workers.training.recipes import complete
 

@@ -98,7 +98,8 @@ def played(folder: Path, seed: int) -> list[dict[str, Any]]:
     from workers.training import device  # noqa: PLC0415
     from workers.training.data import Rows  # noqa: PLC0415
     from workers.training.job import Job  # noqa: PLC0415
-    from workers.training.loop import Loop, Prepared  # noqa: PLC0415
+    from workers.training.loop import Loop  # noqa: PLC0415
+    from workers.training.position import Prepared  # noqa: PLC0415
     from workers.training.progress import Progress, Stop  # noqa: PLC0415
     from workers.training.recipes import complete  # noqa: PLC0415
 

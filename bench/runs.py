@@ -205,7 +205,8 @@ def bare(folder: Path) -> dict[str, float]:
     from workers.training import device  # noqa: PLC0415
     from workers.training.data import read_rows  # noqa: PLC0415
     from workers.training.job import read_job  # noqa: PLC0415
-    from workers.training.loop import Loop, Prepared  # noqa: PLC0415
+    from workers.training.loop import Loop  # noqa: PLC0415
+    from workers.training.position import Prepared  # noqa: PLC0415
     from workers.training.progress import Progress, Stop  # noqa: PLC0415
     from workers.training.recipes import complete  # noqa: PLC0415
 

@@ -93,7 +93,8 @@ def ours(train: Queries, test: Queries | None, recipe: dict[str, Any]) -> dict[s
     from workers.training import device  # noqa: PLC0415  # the arms' own stack
     from workers.training.data import Rows  # noqa: PLC0415
     from workers.training.job import Job  # noqa: PLC0415
-    from workers.training.loop import Loop, Prepared  # noqa: PLC0415
+    from workers.training.loop import Loop  # noqa: PLC0415
+    from workers.training.position import Prepared  # noqa: PLC0415
     from workers.training.progress import Progress, Stop  # noqa: PLC0415
     from workers.training.recipes import complete  # noqa: PLC0415
 

@@ -21,7 +21,8 @@ from workers.training.device import Device
 from workers.training.errors import RecipeError
 from workers.training.files import check_artifact, read_json, replace_directory, write_json
 from workers.training.job import Job
-from workers.training.loop import Loop, Prepared
+from workers.training.loop import Loop
+from workers.training.position import Prepared
 from workers.training.ranks import Ranks
 from workers.training.recipes import ABSENT
 from workers.training.targets import RowTargets

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,13 +17,13 @@ from torch import nn
 
 from workers.training import checkpoints, ladder, mixing, probe
 from workers.training.checkpoints import Checkpoint
-from workers.training.data import Rows, batch_plan, sampled_rows
+from workers.training.data import batch_plan, sampled_rows
 from workers.training.device import Device, memory_bytes
 from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.job import Job
 from workers.training.layers import find_head, narrow_stream, prepare_attention, set_dropout
 from workers.training.losses import loss_of
-from workers.training.lower import RowStates, lower_layers
+from workers.training.lower import lower_layers
 from workers.training.memory import cut, fewest_rows, in_parts
 from workers.training.optimiser import (
     adamw,
@@ -36,16 +36,15 @@ from workers.training.optimiser import (
     rate,
     seed_step,
 )
+from workers.training.position import Position, Prepared
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.ranks import Ranks
 from workers.training.recipes import ABSENT
 from workers.training.sums import Sums, meet, sent
-from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, Targets, sampled
+from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, sampled
 from workers.training.task_type import (
     Augments,
-    Examples,
     Learner,
-    ReadsAnswers,
     TellsTokens,
 )
 from workers.training.work import Utilisation, operations_of, peak_of
@@ -58,65 +57,6 @@ PROBE_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
 N_CHECKED = 64
 STORE = "ranks-"
 """How the files begin through which the processes of a run meet."""
-
-
-@dataclass(slots=True)
-class Position:
-    """Where a run is; everything in it goes into a checkpoint.
-
-    Attributes:
-        best: what the targets are judged by, such as (share right, -log loss), on validation of
-            the best epoch so far, more being better; empty without.
-        best_epoch: how many epochs that version had seen; 0 is the head alone.
-        is_judged: whether the version of the last whole epoch was.
-        history: one object of validation figures an epoch.
-        rungs: what each rung climbed so far says of the newest rows.
-        is_enough: the last of them suffices.
-        accumulation: parts that each batch is cut into; their gradients make one step.
-        inference_budget: largest padded cost of a batch without gradients; 0 is not known yet.
-        shortages: where memory ran out, and what was done about it.
-        n_averaged: steps whose weights are averaged so far.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    is_head_ready: bool = False
-    smooth_loss: float | None = None
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    best: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-    is_judged: bool = True
-    history: list[dict[str, float]] = field(default_factory=list)
-    rungs: list[dict[str, Any]] = field(default_factory=list)
-    is_enough: bool = False
-    accumulation: int = 1
-    inference_budget: int = 0
-    shortages: list[dict[str, Any]] = field(default_factory=list)
-    n_averaged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Rows made ready: encoded once, what to answer, and what frozen layers say of them."""
-
-    examples: Examples
-    targets: Targets
-    states: RowStates
-
-    @classmethod
-    def of(cls, learner: Learner, rows: Rows) -> "Prepared":
-        """Encode rows."""
-        if isinstance(learner, ReadsAnswers):
-            examples = learner.encode_rows(rows)
-        else:
-            examples = learner.encode(rows.inputs)
-        return cls(examples, learner.targets(examples, rows), RowStates(examples.lengths))
-
-    def anew(self) -> "Prepared":
-        """Return the same rows for another version, whose frozen layers say something else."""
-        return Prepared(self.examples, self.targets, RowStates(self.examples.lengths))
 
 
 class Loop:

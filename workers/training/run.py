@@ -36,7 +36,8 @@ from workers.training.files import (
     write_json,
 )
 from workers.training.job import RESULT, Job
-from workers.training.loop import Loop, Prepared
+from workers.training.loop import Loop
+from workers.training.position import Prepared
 from workers.training.progress import Progress, Stop
 from workers.training.ranks import Ranks
 from workers.training.recipes import complete

@@ -381,6 +381,8 @@ class Loop:
             self.train_rows.examples,
             budget=self._inference_budget(),
             rows=rows,
+            lower=self.lower,
+            states=self.train_rows.states,
             autocast=self.device.autocast,
         )
         gap = probe.disagreement(fitted, features, logits)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 import workers.task_types
@@ -162,3 +164,34 @@ def test_a_climb_stopped_anywhere_ends_with_the_same_bits(tmp_path: Path) -> Non
     assert broken["rung"] == whole["rung"]
     assert broken["metrics"] == whole["metrics"]
     assert names(broken) == names(whole)
+
+
+def test_where_the_mix_of_classes_moved_the_bias_alone_follows(tmp_path: Path) -> None:
+    first = text_job(tmp_path / "first")
+    trained(first, trainable_layers=None)
+    directory = text_job(tmp_path / "next")
+    more = ["weather"] * 40 + ["sport"] * 2
+    rewrite(directory, "label", ["weather", "sport"] * 19 + more)
+    start = {"start": str(first / "output"), "start_is_base": False, "n_newest": 42}
+    recipe = {"rungs": ["prior", "probe"], "sufficient": 0.5}
+    result = trained(changed(directory, **start), **recipe)
+
+    assert names(result) == ["prior"]
+    assert result["rungs"][0]["n"] == 42
+    before, after = (load_file(one / "output" / "model.safetensors") for one in (first, directory))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"classifier.bias"}
+    shift = after["classifier.bias"] - before["classifier.bias"]
+    assert shift[1] > shift[0]  # sport, weather
+
+
+def test_a_new_class_leaves_the_bias_to_the_rungs_above(tmp_path: Path) -> None:
+    first = text_job(tmp_path / "first")
+    trained(first, epochs=1)
+    directory = text_job(tmp_path / "next")
+    rewrite(directory, "label", ["weather", "sport"] * 30 + ["storm"] * 20)
+    start = {"start": str(first / "output"), "start_is_base": False, "n_newest": 20}
+    labels = {"labels": ["sport", "storm", "weather"]}
+    result = trained(changed(directory, **start, **labels), rungs=["prior", "centroid"])
+
+    assert names(result) == ["centroid"]

@@ -1,9 +1,10 @@
 """How far must a run climb? To the cheapest version that answers the newest rows well enough.
 
-The rungs, cheapest first: `centroid` gives each new class a row of the head from the mean of its
-features and leaves all else as it is; `probe` fits the whole head to the features of all rows;
-`top` trains the upper layers. Each is judged on the newest rows, none of which it learned from:
-left out of their own centroid, or out of the fit by cross-validation.
+The rungs, cheapest first: `prior` fits the head's bias, where the mix of the classes shows, and
+leaves its weights; `centroid` gives each new class a row of the head from the mean of its features
+and leaves all else as it is; `probe` fits the whole head to the features of all rows; `top` trains
+the upper layers. Each is judged on the newest rows, none of which it learned from: left out of
+their own centroid, or out of the fit by cross-validation.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ PULL = 0.01
 matters only where a handful of rows leave it open."""
 
 
+N_PARTS = 5
+"""Of the newest rows, each judged by what the others say of the mix of classes."""
 FEWEST = 30
 """Rows below which what a rung says of them is luck."""
 FEWEST_LAST = 60
@@ -77,6 +80,50 @@ def _lower(is_right: NDArray[np.float64]) -> float:
     """Return the accuracy less one standard error."""
     accuracy = float(is_right.mean())
     return accuracy - standard_error(accuracy, len(is_right))
+
+
+def prior_shift(
+    logits: NDArray[Any], truth: NDArray[np.int64], *, seed: int
+) -> tuple[Features, NDArray[np.float64]]:
+    """Return what to add to a head's bias, (k,), and which rows it gets right, (n,).
+
+    Where nothing but the mix of the classes has moved, the right answers differ from the old ones
+    by log ratios of their shares (Saerens et al., 2002), and those are the biases of least log loss
+    on labelled rows; drawn to none by what one row of doubt is worth. Rows are judged by shifts
+    fitted without them, in `N_PARTS` parts.
+
+    Args:
+        logits: of the head as it is, for the newest rows, shape (n, k).
+        truth: class indices, shape (n,).
+        seed: of the parts.
+    """
+    parts = np.random.default_rng(seed).permutation(len(truth)) % N_PARTS
+    is_right = np.full(len(truth), np.nan)
+    for part in range(min(N_PARTS, len(truth))):
+        judged, others = parts == part, parts != part
+        if others.any():
+            shift = _fitted_shift(logits[others], truth[others])
+            is_right[judged] = _named(logits[judged] + shift, truth[judged])
+    return _fitted_shift(logits, truth), is_right
+
+
+def _fitted_shift(logits: NDArray[Any], truth: NDArray[np.int64]) -> Features:
+    """Return the biases of least log loss, of mean 0, shape (k,)."""
+    table = torch.from_numpy(np.asarray(logits, dtype=np.float64))
+    target = torch.from_numpy(truth)
+    shift = torch.zeros(table.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([shift], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Any:
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(table + shift, target)
+        loss = loss + shift.square().sum() / (2 * len(target))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    found: Features = (shift - shift.mean()).detach().numpy().astype(np.float32)
+    return found
 
 
 def centroid_rows(

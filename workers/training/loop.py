@@ -244,6 +244,9 @@ class Loop:
         probes = wanted == "probe" or (wanted == "auto" and is_pretrained)
         probes = probes and "probe" in rungs
         adds_classes = isinstance(targets, RowTargets) and wanted in {"auto", "keep"}
+        shifts = "prior" in rungs and wanted != "random"
+        if shifts and isinstance(targets, RowTargets) and is_new is not None:
+            self._climb_to_prior(is_new, targets.truth)
         is_seen = "centroid" in rungs or not probes  # else the probe overwrites them unseen
         if adds_classes and is_seen and is_new is not None and is_new.any():
             self._climb_to_centroids(is_new, targets.flat(np.arange(len(targets))))
@@ -272,6 +275,19 @@ class Loop:
         if self._is_new is not None:
             is_newest |= self._is_new[truth]
         return np.flatnonzero(is_newest)
+
+    def _climb_to_prior(self, is_new: NDArray[np.bool_], truth: NDArray[np.int64]) -> None:
+        """Shift the head's bias to the newest rows' mix of classes, unless one of them is new."""
+        head = find_head(self.learner.model, len(self.learner.outputs))
+        rows = self._newest(truth)
+        if head.bias is None or is_new.any() or not len(rows):
+            return
+        rows = rows[sampled(truth[rows], seed=self.job.seed)]
+        weight, bias = (one.detach().cpu().numpy() for one in (head.weight, head.bias))
+        logits = self._features(rows, 0) @ weight.T + bias
+        shift, is_right = ladder.prior_shift(logits, truth[rows], seed=self.job.seed)
+        probe.put_rows(head, weight, bias + shift)
+        self._reached("prior", is_right)
 
     def _climb_to_centroids(self, is_new: NDArray[np.bool_], truth: NDArray[np.int64]) -> None:
         """Give the new classes rows of the head; all other classes stay as they are."""

@@ -9,6 +9,7 @@ import jsonschema
 from workers.training.errors import RecipeError
 
 RUNGS = ("centroid", "probe", "top")
+"""Those that are climbed unless a recipe says otherwise."""
 
 COMMON: dict[str, dict[str, Any]] = {
     "epochs": {
@@ -44,13 +45,14 @@ COMMON: dict[str, dict[str, Any]] = {
     },
     "rungs": {
         "type": "array",
-        "items": {"enum": list(RUNGS)},
+        "items": {"enum": ["prior", *RUNGS]},
         "minItems": 1,
         "uniqueItems": True,
         "default": list(RUNGS),
         "description": (
-            "Which rungs may be climbed: new classes from their centroids, a head fitted to all "
-            "rows, training of the layers below it. The first that suffices is the last."
+            "Which rungs may be climbed: the head's bias fitted to the newest rows where no class "
+            "is new (prior), new classes from their centroids, a head fitted to all rows, training "
+            "of the layers below it. The first that suffices is the last."
         ),
     },
     "sufficient": {
@@ -181,12 +183,13 @@ COMMON: dict[str, dict[str, Any]] = {
 CLIMBING: Mapping[str, Mapping[str, Any]] = {
     "rungs": {
         **COMMON["rungs"],
-        "items": {"enum": [*RUNGS, "lora", "full"]},
+        "items": {"enum": ["prior", *RUNGS, "lora", "full"]},
         "description": (
-            "Which rungs may be climbed: new classes from their centroids, a head fitted to all "
-            "rows, training of the layers that the recipe names, of all by narrow matrices, of "
-            "all. The first that suffices is the last; of several that train, the best on the "
-            "rows set apart (validation_share) becomes the version."
+            "Which rungs may be climbed: the head's bias fitted to the newest rows where no class "
+            "is new (prior), new classes from their centroids, a head fitted to all rows, training "
+            "of the layers that the recipe names, of all by narrow matrices, of all. The first "
+            "that suffices is the last; of several that train, the best on the rows set apart "
+            "(validation_share) becomes the version."
         ),
     },
 }

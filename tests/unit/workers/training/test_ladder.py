@@ -127,3 +127,35 @@ def test_a_rung_that_fails_the_last_rows_is_not_enough_however_many_came_before(
     quiet, moved = np.ones(300), np.tile([1.0] * 9 + [0.0], 10)
     assert ladder.judged("probe", np.concatenate([moved, quiet]), 0.95, 1.0).is_enough
     assert not ladder.judged("probe", np.concatenate([quiet, moved]), 0.95, 1.0).is_enough
+
+
+def mixed(n: int, shares: list[float], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of three classes that overlap, in a mix; logits are right where all are alike."""
+    draw = np.random.default_rng(seed)
+    truth = draw.choice(3, n, p=shares)
+    seen = truth + draw.normal(0.0, 0.8, n)
+    logits = -((seen[:, None] - np.arange(3)) ** 2) / (2 * 0.8**2)
+    return logits, truth
+
+
+def test_a_mix_of_classes_that_moved_is_met_by_the_bias_alone() -> None:
+    shares = [0.05, 0.15, 0.8]
+    logits, truth = mixed(2000, shares, 0)
+    shift, is_right = ladder.prior_shift(logits, truth, seed=0)
+
+    expected = np.log(shares) - np.log(shares).mean()
+    assert shift == pytest.approx(expected, abs=0.25)
+    later, answers = mixed(4000, shares, 1)
+    before = (later.argmax(axis=1) == answers).mean()
+    after = ((later + shift).argmax(axis=1) == answers).mean()
+    assert after > before + 0.1
+    assert is_right.mean() == pytest.approx(after, abs=0.03)  # judged by rows it was not fitted to
+
+
+def test_a_mix_that_stayed_moves_no_bias_and_few_rows_move_it_little() -> None:
+    logits, truth = mixed(2000, [1 / 3] * 3, 0)
+    assert np.abs(ladder.prior_shift(logits, truth, seed=0)[0]).max() < 0.2
+    one, of = mixed(1, [0.0, 0.0, 1.0], 1)
+    shift, is_right = ladder.prior_shift(one, of, seed=0)
+    assert np.abs(shift).max() < 1.0
+    assert np.isnan(is_right).all()

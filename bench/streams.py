@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from upkeep import Model, NotFound, Unavailable, Upkeep
+from upkeep import Model, NotFound, Upkeep
 from upkeep.champion import Champion
 
 HERE = Path(__file__).parent
@@ -153,30 +153,17 @@ def service(url: str | None) -> Iterator[str]:
                 child.wait(timeout=90)
 
 
-def registered(client: Upkeep, stream: Stream, name: str) -> Model:
-    """Register a model with the stream's policy, once workers have announced themselves."""
-    deadline = time.monotonic() + 180
-    while True:
-        try:
-            client.create_model(
-                name,
-                task_type=stream.task_type,
-                base_model=stream.base_model,
-                labels=stream.labels,
-                input_contract=stream.contract,
-                objective={"margin": stream.margin},
-                policy=stream.policy,
-            )
-            return client.model(name)
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
-
-
 def play(client: Upkeep, stream: Stream) -> dict[str, Any]:
     """Play a stream from its first training set to its last slice."""
-    model = registered(client, stream, f"{stream.name}-{int(time.time())}".replace("_", "-"))
+    model = client.create_model(
+        f"{stream.name}-{int(time.time())}".replace("_", "-"),
+        task_type=stream.task_type,
+        base_model=stream.base_model,
+        labels=stream.labels,
+        input_contract=stream.contract,
+        objective={"margin": stream.margin},
+        policy=stream.policy,
+    )
     rows = [{"inputs": shown, "label": label} for shown, label in stream.slices[0]]
     model.upload("training", rows)
     run = model.retrain("the first champion", wait=True)

@@ -38,7 +38,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from bench.streams import RESULTS, encoder_directory, service
-from upkeep import Model, Unavailable, Upkeep
+from upkeep import Model, Upkeep
 from upkeep.champion import Champion
 
 LATEX = re.compile(r"\$[^$]+\$|\\[A-Za-z]+(?:\{[^{}]*\})*|\w*[_^](?:\{[^{}]*\}|\w+)")
@@ -177,28 +177,16 @@ def read_titles(folder: Path) -> list[list[str]]:
     return found
 
 
-def registered(client: Upkeep, play: Play) -> Model:
-    """Register a model, once workers have announced themselves."""
-    deadline = time.monotonic() + 180
-    while True:
-        try:
-            return client.create_model(
-                f"{play.name}-{int(time.time())}",
-                task_type=play.task_type,
-                base_model=play.base_model,
-                labels=play.labels or (),
-                objective={"margin": 0.02},
-                policy=play.policy,
-            )
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
-
-
 def played(client: Upkeep, play: Play, folder: Path) -> dict[str, Any]:
     """Play a stream to its end, then the control."""
-    model = registered(client, play)
+    model = client.create_model(
+        f"{play.name}-{int(time.time())}",
+        task_type=play.task_type,
+        base_model=play.base_model,
+        labels=play.labels or (),
+        objective={"margin": 0.02},
+        policy=play.policy,
+    )
     model.upload("training", play.parts[0])
     model.upload("holdout", play.holdout)
     run = model.retrain("the first champion", recipe=play.recipe, wait=True)

@@ -123,10 +123,10 @@ def test_a_search_prunes_what_falls_behind_and_the_job_gets_the_best_recipe(work
     job = read_job(directory)
     told = dict(best["scores"])
     assert best["score"] == pytest.approx(told[best["best_epoch"]], abs=1e-5)
-    assert {name: job.recipe[name] for name in SPACE} == {
-        **best["recipe"],
-        "epochs": max(1, best["best_epoch"]),
-    }
+    assert best["score"] == pytest.approx(min(told.values()), abs=1e-5)
+    knobs = {**best["recipe"], "epochs": best["best_epoch"]}
+    assert {name: job.recipe[name] for name in SPACE} == knobs
+    assert job.recipe["patience"] is None  # there is nothing to judge its epochs by
     assert job.validation_share == 0.0  # in the end it learns from all rows
     assert not list(directory.glob("trial-*"))
     for one in trials:
@@ -184,6 +184,20 @@ def test_trials_that_fail_are_kept_with_their_reason_and_a_search_of_them_alone_
     assert ended is not None
     assert (ended.kind, ended.exit_code) == ("failed", 1)
     assert "at least 2 classes" in ended.error["detail"]
+
+
+def test_a_ladder_that_the_last_training_could_not_climb_fails_in_the_first_trials(work, begun):
+    lease, directory = begun(wanted(n_trials=2))
+    rewritten = read_json(directory / "job.json")
+    rewritten["validation"] = None
+    rewritten["recipe"] |= {"rungs": ["top", "full"], "trainable_layers": 1}
+    (directory / "job.json").write_text(json.dumps(rewritten))
+
+    outcome = search_of(work, lease, directory).run()
+
+    assert outcome is not None
+    assert "set validation_share" in outcome.error["detail"]
+    assert all(one["scores"] == [] for one in trials_of(work, lease))
 
 
 def test_no_trial_is_begun_beyond_the_deadline_of_the_run(work, begun):

@@ -15,8 +15,8 @@ from app.domain.registry import scan
 from tests.integration.test_training_knobs import StopAt, changed, rewrite, trained
 from tests.integration.test_training_process import image_job, text_job
 from workers.task_types import task_types
-from workers.training.errors import RecipeError
-from workers.training.files import describe
+from workers.training.errors import OutOfMemory, RecipeError
+from workers.training.files import describe, read_json
 from workers.training.job import read_job
 from workers.training.loop import Loop
 from workers.training.progress import Preempted, Progress
@@ -98,11 +98,6 @@ def test_the_version_is_that_of_the_best_rung_where_the_last_is_worse(
     assert result["metrics"]["accuracy"] > result["rungs"][1]["accuracy"]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
@@ -138,7 +133,44 @@ def test_pictures_climb_too(tmp_path: Path) -> None:
     recipe = {**WHOLE, "rungs": ["top", "full"], "trainable_layers": 1, "lora_rank": 0}
     result = trained(image_job(tmp_path / "job"), **recipe, sufficient=1.0)
 
-    assert names(result)[-1] == "full"
+    assert names(result) == ["top", "full"]
+
+
+def test_a_rung_that_cannot_be_trained_is_noted_and_the_others_are_climbed(tmp_path: Path) -> None:
+    recipe = {**WHOLE, "rungs": ["top", "lora", "full"], "lora_rank": 0}
+    result = trained(image_job(tmp_path / "job"), **recipe, sufficient=1.0)  # by convolutions
+
+    assert names(result) == ["top", "lora", "full"]
+    assert "no linear layer" in result["rungs"][1]["error"]
+    assert result["rungs"][2]["n"] == result["n_validation"]
+    assert result["rung"] in {"top", "full"}
+
+
+def test_a_rung_that_runs_out_of_memory_leaves_the_version_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Loop.train
+
+    def starved(self: Loop) -> None:
+        if self.job.directory.name == "rung-full":
+            raise OutOfMemory("one row does not fit")
+        train(self)
+
+    monkeypatch.setattr(Loop, "train", starved)
+    directory = text_job(tmp_path / "job")
+    result = trained(directory, **{**WHOLE, "rungs": ["top", "full"], "head": "random"})
+
+    assert result["rung"] == "top"
+    assert result["rungs"][1]["error"] == "one row does not fit"
+    assert describe(directory / "output") == describe(directory / "rung-top" / "version")
+
+
+def test_the_rung_is_that_of_the_head_where_no_layer_was_trained(tmp_path: Path) -> None:
+    recipe = {**WHOLE, "rungs": ["probe", "lora", "full"], "head": "probe", "sufficient": 0.3}
+    result = trained(text_job(tmp_path / "job"), **recipe)
+
+    assert names(result) == ["probe"]
+    assert (result["rung"], result["steps"]) == ("probe", 0)
 
 
 def test_a_climb_stopped_anywhere_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -164,6 +196,8 @@ def test_a_climb_stopped_anywhere_ends_with_the_same_bits(tmp_path: Path) -> Non
     assert broken["rung"] == whole["rung"]
     assert broken["metrics"] == whole["metrics"]
     assert names(broken) == names(whole)
+    assert whole["resumed_from_step"] is None
+    assert broken["resumed_from_step"] > 0
 
 
 def test_where_the_mix_of_classes_moved_the_bias_alone_follows(tmp_path: Path) -> None:

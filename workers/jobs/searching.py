@@ -205,19 +205,21 @@ class Search:
 def _best_epoch(result: Json) -> int | None:
     """Return how many epochs a trial's version had seen, of those that its recipe allows.
 
-    None of boosted trees, and of recipes that set rows apart: they find out by themselves.
+    None of boosted trees, and of recipes that set rows apart: they find out by themselves. A head
+    that has neither been fitted nor was to be kept learns for one at least.
     """
     recipe = result["recipe"]
     if "epochs" not in recipe or recipe.get("validation_share"):
         return None
-    return int(result["best_epoch"])
+    fitted = {rung["name"] for rung in result["rungs"]} & {"prior", "centroid", "probe"}
+    return max(int(result["best_epoch"]), 0 if fitted or recipe.get("head") == "keep" else 1)
 
 
 def _to_its_best_epoch(trial: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a trial's knobs with as many epochs as its score is of; a head alone learns one."""
+    """Return a trial's knobs with as many epochs as its score is of, and nothing to wait for."""
     n_epochs = trial.get("best_epoch")
     knobs: Mapping[str, Any] = trial["recipe"]
-    return knobs if n_epochs is None else {**knobs, "epochs": max(1, n_epochs)}
+    return knobs if n_epochs is None else {**knobs, "epochs": n_epochs, "patience": None}
 
 
 class Watch:

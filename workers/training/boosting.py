@@ -207,8 +207,8 @@ class Boosting:
             raise RecipeError(f"LightGBM cannot grow trees on these rows: {error}") from error
         if not self.text:
             raise DataError(
-                f"the {self.n_newest} newest rows hold one {self.goal.one} alone; take history "
-                "'auto'"
+                f"the rows that count, of the {self.n_newest} newest, hold one {self.goal.one} "
+                "alone; take history 'auto', or more fading_rows"
             )
         version = TreesVersion(self.labels, self.columns, self.text, self.start.contract)
         figures = self._figures(place, n_rounds)

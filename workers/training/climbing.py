@@ -8,6 +8,7 @@ run that was stopped goes on with the one that was under way.
 
 import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,11 +19,12 @@ import torch
 
 from workers.training import checkpoints, device, ladder
 from workers.training.device import Device
-from workers.training.errors import RecipeError
+from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.files import check_artifact, read_json, replace_directory, write_json
 from workers.training.job import Job
 from workers.training.loop import Loop
 from workers.training.position import Prepared
+from workers.training.progress import Stop
 from workers.training.ranks import Ranks
 from workers.training.recipes import ABSENT
 from workers.training.targets import RowTargets
@@ -61,8 +63,11 @@ class Rung:
     device: Mapping[str, Any]
 
 
-def taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
+def climb(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
     """Let the loop train a version, by batches and gradients, rung by rung.
+
+    A rung above the first that cannot be trained is noted with its reason; the version is then that
+    of another.
 
     Raises:
         RecipeError: the recipe cannot be used.
@@ -72,34 +77,58 @@ def taught(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
     names = rungs_of(recipe)
     if len(names) > 1:
         _check(order, names, ranks)
-    done = [rung for name in names[:-1] if (rung := _kept(job, name)) is not None]
+    done = _all_kept(job, names[:-1])
     stored = order.checkpoint.state["device"] if order.checkpoint else None
     chosen = device_of(job, recipe, done[-1].device if done else stored, ranks.size)
+    resumed = None if order.checkpoint is None else order.checkpoint.step
+    cpu_before = 0.0
+    if done:
+        order.stop.spent_before_seconds = done[-1].seconds
+        resumed, cpu_before = done[-1].step, done[-1].cpu_seconds
     loop: Loop | None = None
-    for number, name in enumerate(names):
-        if number < len(done):
-            order.stop.spent_before_seconds = done[number].seconds
-            continue
+    rows: tuple[Prepared, Prepared | None] | None = None
+    for name in names[len(done) :]:
         if done and done[-1].is_last:
             break
-        loop = _loop_of(order, task_type, ranks, chosen, name, done, loop)
-        loop.train()
-        done.append(_judged(loop, recipe, name, done))
-        if number + 1 < len(names):
-            _keep(loop, done[-1], job)
-    best = max(done, key=lambda rung: rung.value)  # the first of equals: the cheaper one
+        loop = None  # before the next one needs its memory
+        try:
+            loop = _loop_of(order, task_type, ranks, chosen, name, done, rows, cpu_before)
+            loop.train()
+            rung = _judge(loop, recipe, name, done)
+        except (OutOfMemory, Diverged, RecipeError) as error:
+            if not done:
+                raise
+            spent = cpu_before + time.process_time()
+            rung = _failed(name, str(error), done, chosen, order.stop, spent)
+        if loop is not None:
+            cpu_before = loop.cpu_before
+            rows = loop.train_rows.anew(), loop.validation.anew() if loop.validation else None
+            resumed = loop.resumed_from_step if loop.resumed_from_step is not None else resumed
+        done.append(rung)
+        if name != names[-1]:
+            _keep(loop, rung, job)
+        order = replace(order, checkpoint=None)
+    best = _best(done)
     figures = {
         **best.figures,
         "rungs": done[-1].figures["rungs"],
+        "shortages": [one for rung in done for one in rung.figures.get("shortages", ())],
         "cpu_seconds": done[-1].cpu_seconds,
+        "resumed_from_step": resumed,
     }
     if len(names) > 1:
-        figures["rung"] = best.name
+        climbed = [one["name"] for one in best.figures["rungs"]]
+        figures["rung"] = best.name if best.step else climbed[-1] if climbed else None
     if loop is None or best is not done[-1]:
         kept = _place(job, best.name) / VERSION
         return Trained(lambda to: _copy(kept, to), best.step, best.total_steps, figures)
     loop.learner.model.to("cpu")
     return Trained(loop.learner.save, best.step, best.total_steps, figures)
+
+
+def _best(done: Sequence[Rung]) -> Rung:
+    """Return the best rung, the cheaper one of equals."""
+    return max(done, key=lambda rung: rung.value)
 
 
 def rungs_of(recipe: Mapping[str, Any]) -> list[str]:
@@ -136,15 +165,15 @@ def _check(order: Order, names: Sequence[str], ranks: Ranks) -> None:
         RecipeError: what stands in the way.
     """
     said = f"the rungs {', '.join(names)} train layers, one after another"
-    if order.data.validation is None:
+    if not (order.recipe["validation_share"] or order.job.validation):
         raise RecipeError(
             f"{said}, and each is judged on rows set apart; set validation_share, such as 0.1, or "
             "leave one rung"
         )
     if ranks.size > 1:
         raise RecipeError(f"{said}, in one process; set processes to 1, or leave one rung")
-    is_whole = order.recipe["trainable_layers"] is None and not order.recipe["lora_rank"]
-    if "top" in names and is_whole:
+    learns_all = order.recipe["trainable_layers"] is None
+    if "top" in names and learns_all and ("lora" in names or not order.recipe["lora_rank"]):
         raise RecipeError(
             "top trains all layers already (trainable_layers is null): leave the rungs above it "
             "out, or let it train the upper ones alone, such as 2"
@@ -158,7 +187,8 @@ def _loop_of(
     chosen: Device,
     name: str,
     done: Sequence[Rung],
-    before: Loop | None,
+    rows: tuple[Prepared, Prepared | None] | None,
+    cpu_before: float,
 ) -> Loop:
     """Return the loop of a rung, where its checkpoint left it if there is one.
 
@@ -169,30 +199,27 @@ def _loop_of(
         chosen: to compute on.
         name: of the rung.
         done: the rungs before it.
-        before: the loop of the last of them, unless another attempt did that.
+        rows: to learn from and to judge by, where this process has made them ready.
+        cpu_before: CPU time that the run had spent when this process began.
     """
     job, checkpoint = order.job, order.checkpoint
     recipe = recipe_of(name, order.recipe, is_first=not done)
-    cpu_before = 0.0
     if done:
-        best = max(done, key=lambda rung: rung.value)
-        start = _place(job, best.name) / VERSION
+        start = _place(job, _best(done).name) / VERSION
         job = replace(job, directory=_place(job, name), start=str(start), start_is_base=False)
         job.directory.mkdir(exist_ok=True)
         checkpoint = checkpoints.latest(job.directory)
-        cpu_before = done[-1].cpu_seconds if before is None else before.cpu_before
-    learner, known = opened(replace(order, job=job), task_type)
+    learner, known = open_start(replace(order, job=job), task_type)
     if not done:
         ranks.tell(**asdict(chosen))  # nor is the start made twice
-    if before is None:
-        train = Prepared.of(learner, order.data.train)
-        rows = order.data.validation
-        validation = None if rows is None else Prepared.of(learner, rows)
-    else:
-        train = before.train_rows.anew()
-        validation = None if before.validation is None else before.validation.anew()
+    if rows is None:
+        judges = order.data.validation
+        rows = (
+            Prepared.of(learner, order.data.train),
+            None if judges is None else Prepared.of(learner, judges),
+        )
     loop = Loop(
-        job, recipe, learner, chosen, train, validation, order.progress, order.stop,
+        job, recipe, learner, chosen, *rows, order.progress, order.stop,
         known=known, ranks=ranks, cpu_before=cpu_before,
     )  # fmt: skip
     if checkpoint is not None:
@@ -200,7 +227,26 @@ def _loop_of(
     return loop
 
 
-def _judged(loop: Loop, recipe: Mapping[str, Any], name: str, done: Sequence[Rung]) -> Rung:
+def _failed(
+    name: str, said: str, done: Sequence[Rung], chosen: Device, stop: Stop, cpu_seconds: float
+) -> Rung:
+    """Return a rung that could not be trained; no version is its."""
+    found = ladder.Judged(name, None, 0, cpu_seconds, is_enough=False)
+    rungs = [*done[-1].figures["rungs"], {**asdict(found), "error": said}]
+    return Rung(
+        name=name,
+        figures={"rungs": rungs},
+        value=(),
+        step=0,
+        total_steps=0,
+        cpu_seconds=cpu_seconds,
+        seconds=stop.seconds(),
+        is_last=False,
+        device=asdict(chosen),
+    )
+
+
+def _judge(loop: Loop, recipe: Mapping[str, Any], name: str, done: Sequence[Rung]) -> Rung:
     """Return what a rung that has come to its end says of the rows set apart."""
     position, rows = loop.position, loop.validation
     metrics: dict[str, Any] = {}
@@ -240,24 +286,28 @@ def _place(job: Job, name: str) -> Path:
     return job.directory / f"rung-{name}"
 
 
-def _keep(loop: Loop, rung: Rung, job: Job) -> None:
-    """Leave a rung's version, then its figures, each whole."""
+def _keep(loop: Loop | None, rung: Rung, job: Job) -> None:
+    """Leave a rung's version, if it has one, then its figures, each whole."""
     place = _place(job, rung.name)
     place.mkdir(exist_ok=True)
-    draft = place / f"{VERSION}.tmp"
-    shutil.rmtree(draft, ignore_errors=True)
-    loop.learner.model.to("cpu")
-    loop.learner.save(draft)
-    replace_directory(draft, place / VERSION)
+    if loop is not None and rung.value:
+        draft = place / f"{VERSION}.tmp"
+        shutil.rmtree(draft, ignore_errors=True)
+        loop.learner.model.to("cpu")
+        loop.learner.save(draft)
+        replace_directory(draft, place / VERSION)
     write_json(place / FIGURES, asdict(rung))
 
 
-def _kept(job: Job, name: str) -> Rung | None:
-    """Return what an earlier attempt left of a rung; None where it was not done."""
-    found = read_json(_place(job, name) / FIGURES)
-    if not isinstance(found, dict):
-        return None
-    return Rung(**{**found, "value": tuple(found["value"])})
+def _all_kept(job: Job, names: Sequence[str]) -> list[Rung]:
+    """Return what an earlier attempt left of the first rungs, up to the one that was not done."""
+    kept = []
+    for name in names:
+        found = read_json(_place(job, name) / FIGURES)
+        if not isinstance(found, dict):
+            break
+        kept.append(Rung(**{**found, "value": tuple(found["value"])}))
+    return kept
 
 
 def _copy(version: Path, target: Path) -> None:
@@ -288,7 +338,7 @@ def device_of(
     return device.choose(threads=threads, precision=str(recipe["precision"]))
 
 
-def opened(order: Order, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
+def open_start(order: Order, task_type: BringsLearner) -> tuple[Learner, tuple[str, ...]]:
     """Return the version to train from, opened, and the outputs that its head has learned.
 
     A champion of fewer labels is widened to the job's; one that must know its rows is shown them.

@@ -49,7 +49,8 @@ def candidates(
 ) -> list[Candidate]:
     """Return the ways to learn that a recipe allows, those with the most history first.
 
-    Left to choose, older rows are not shown once more to trees that have learned from them.
+    Left to choose, older rows are not shown once more to trees that have learned from them. Where
+    all rows are new, they may fade by `fading_rows` alone.
 
     Raises:
         RecipeError: it wants to continue trees that are not there.
@@ -63,9 +64,10 @@ def candidates(
         kinds = [kind for kind in kinds if kind == CONTINUE]
     if not kinds:
         raise RecipeError("0 rounds of fresh trees learn nothing; allow some, or take 'continue'")
-    if not has_history:
-        return [Candidate(kind, ALL) for kind in kinds]
     past = [ALL, FADING, NEWEST] if history == "auto" else [history]
+    if not has_history:
+        may_fade = FADING in past and recipe["fading_rows"] is not None
+        past = [one for one in past if one == ALL or (may_fade and one == FADING)] or [ALL]
     return [
         Candidate(kind, one)
         for kind in kinds

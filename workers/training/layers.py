@@ -156,7 +156,8 @@ def narrow_stream(model: Any, device: Device) -> None:
         return
 
     def narrowed(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if not arguments or not torch.is_autocast_enabled("cpu"):
+        is_wide = bool(arguments) and getattr(arguments[0], "dtype", None) == torch.float32
+        if not is_wide or not torch.is_autocast_enabled("cpu"):
             return None
         return (arguments[0].to(torch.bfloat16), *arguments[1:])
 

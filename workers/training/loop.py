@@ -118,6 +118,7 @@ class Loop:
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self.cpu_before = cpu_before
+        self.resumed_from_step: int | None = None
         self.utilisation: Utilisation | None = None
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -160,6 +161,7 @@ class Loop:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
         self.position = Position(**checkpoint.state["position"])
+        self.resumed_from_step = checkpoint.step
         self._saved_step = self.position.step
         put_learned(self.learner.model, checkpoint.tensors["model"])
         put_moments(self.optimiser, self.learner.model, checkpoint.tensors.get("optimiser", {}))
@@ -255,8 +257,8 @@ class Loop:
             self._probe_head()
         elif not self.position.rungs and wanted != "keep" and not self._trains():
             raise RecipeError(
-                "this recipe learns nothing here: allow an epoch of the rung 'top', or 'probe' "
-                "(of a base that has learned nothing yet, with head 'probe')"
+                "this recipe learns nothing here: allow an epoch of a rung that trains layers, or "
+                "the rung 'probe' (of a base that has learned nothing yet, with head 'probe')"
             )
         self.position.is_head_ready, self.position.is_judged = True, False
         is_fitted = bool(self.position.rungs) or self._is_new is not None

@@ -249,7 +249,7 @@ def choose_strength(
 ) -> Search:
     """Search for the regularisation by cross-validation, from the strongest on.
 
-    It ends where the log loss has risen: weaker ones overfit more and take longest to fit.
+    It ends where the log loss no longer falls: weaker ones overfit more and take longest to fit.
     """
     draw = np.random.default_rng(seed)
     chosen = draw.permutation(len(truth))[:N_SEARCH_ROWS]

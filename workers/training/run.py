@@ -12,7 +12,7 @@ import torch
 from app.domain import spans
 from app.domain.answers import CLASS, NUMBER, SPANS, TEXT, strata_of
 from workers.training import checkpoints, device
-from workers.training.climbing import opened, recipe_of, rungs_of, taught
+from workers.training.climbing import climb, open_start, recipe_of, rungs_of
 from workers.training.code_version import code_version
 from workers.training.data import (
     Data,
@@ -115,7 +115,7 @@ def execute(job: Job, task_type: TaskType, progress: Progress, stop: Stop) -> No
         try:
             ranks.start(lambda: _followed(job, recipe, task_type, ranks))
             order = _order(job, recipe, task_type, progress, stop)
-            trained = taught(order, task_type, ranks)
+            trained = climb(order, task_type, ranks)
         finally:
             ranks.dismiss()
             progress.cpu_seconds_elsewhere = 0.0
@@ -142,7 +142,7 @@ def _followed(job: Job, recipe: Mapping[str, Any], task_type: BringsLearner, ran
         chosen = device.restore(Device(**ranks.told()))
         if chosen.name == "cuda":
             torch.cuda.set_device(ranks.rank)
-        learner, known = opened(order, task_type)
+        learner, known = open_start(order, task_type)
         train = Prepared.of(learner, order.data.train)
         first = recipe_of(rungs_of(recipe)[0], recipe, is_first=True)
         Loop(
@@ -197,7 +197,7 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     trained.save(draft)
     replace_directory(draft, job.output)
-    resumed = order.checkpoint
+    resumed = None if order.checkpoint is None else order.checkpoint.step
     write_json(
         job.directory / RESULT,
         {
@@ -210,7 +210,7 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
             "seed": job.seed,
             "repeated_ids": order.data.train.n_repeated_ids,
             "recipe": dict(order.recipe),
-            "resumed_from_step": None if resumed is None else resumed.step,
+            "resumed_from_step": trained.figures.get("resumed_from_step", resumed),
             "code": code_version(),
             "library_versions": library_versions(task_type.libraries),
         },

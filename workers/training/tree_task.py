@@ -96,7 +96,7 @@ KNOBS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "fading_rows": {
         "type": ["number", "null"],
-        "exclusiveMinimum": 0,
+        "minimum": 1,
         "default": None,
         "description": (
             "Where history fades, a row counts for half as much for each so many that came after "

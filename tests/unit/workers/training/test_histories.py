@@ -49,6 +49,10 @@ def test_a_recipe_says_which_ways_are_tried():
     assert ways({}) == [*fresh, ("continue", "newest")]
     assert ways({}, can_continue=False) == fresh
     assert ways({}, can_continue=False, has_history=False) == [("fresh", "all")]
+    alone = {"can_continue": False, "has_history": False}
+    assert ways({"fading_rows": 9}, **alone) == [("fresh", "all"), ("fresh", "fading")]
+    assert ways({"fading_rows": 9, "history": "fading"}, **alone) == [("fresh", "fading")]
+    assert ways({"history": "newest"}, **alone) == [("fresh", "all")]
     assert ways({"trees": "continue", "history": "all"}) == [("continue", "all")]
     assert ways({"rounds": 0}) == [("continue", "newest")]
     with pytest.raises(RecipeError, match="no trees to continue"):

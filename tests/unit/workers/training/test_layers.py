@@ -8,7 +8,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from workers.training.device import Device
-from workers.training.layers import prepare_attention, set_dropout
+from workers.training.layers import narrow_stream, prepare_attention, set_dropout
 
 CONFIG = BertConfig(
     vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -49,3 +49,22 @@ def test_attention_is_computed_as_it_is_fastest_learned_and_says_the_same(
     assert model.config._attn_implementation == way
     assert model.config.to_dict() == before
     torch.testing.assert_close(said, again)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_what_flows_between_layers_is_narrow_where_products_are_and_only_there(
+    precision: str,
+) -> None:
+    model = BertForSequenceClassification(copy.deepcopy(CONFIG)).eval()
+    narrow_stream(model, Device("cpu", 1, precision))
+    kinds: list[torch.dtype] = []
+    for layer in model.bert.encoder.layer:
+        layer.register_forward_hook(lambda _, given, found: kinds.append(found.dtype))
+    ids = torch.arange(12).reshape(2, 6)
+    with torch.inference_mode():
+        wide = model(input_ids=ids).logits
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            said = model(input_ids=ids).logits
+    narrow = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert kinds == [torch.float32, torch.float32, narrow, narrow]
+    torch.testing.assert_close(said.float(), wide, atol=0.02, rtol=0.02)

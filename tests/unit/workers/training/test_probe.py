@@ -1,5 +1,7 @@
 """The linear probe and the head it becomes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +91,24 @@ def test_no_number_of_layers_means_all_of_them() -> None:
     model = Stacked()
     choose_trainable(model, 3, None)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_weaker_regularisation_is_not_tried_once_the_loss_has_risen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[float] = []
+    minimise = probe._minimise
+
+    def counted(*given: Any) -> Any:
+        tried.append(given[3])
+        return minimise(*given)
+
+    monkeypatch.setattr(probe, "_minimise", counted)
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(1200, 8)).astype(np.float32)
+    truth = draw.integers(0, 3, 1200)  # nothing can be learned: the strongest is best
+    found = probe.choose_strength(features, truth, 3, seed=0)
+
+    assert found.strength == probe.STRENGTHS[0]
+    assert tried == list(probe.STRENGTHS[:2])
+    assert np.isfinite(found.is_right).sum() == 400

@@ -236,13 +236,20 @@ _METRIC = {"formulas": "F1 of exact spans", "titles": "perplexity"}
 
 
 def _shuffled(rows: Rows) -> Rows:
-    """Return rows with the labels of others; spans that do not fit the text are left out."""
-    order = np.random.default_rng(1).permutation(len(rows)).tolist()
+    """Return rows with the labels of others; spans that do not fit the text are left out.
+
+    Of texts the words of each are shuffled too: the end of another title is that of a title still,
+    and teaches a model that has hardly begun.
+    """
+    draw = np.random.default_rng(1)
+    order = draw.permutation(len(rows)).tolist()
     found = []
     for row, other in zip(rows, order, strict=True):
         label = rows[other]["label"]
         if isinstance(label, list):
             label = [one for one in label if one["end"] <= len(row["inputs"]["text"])]
+        else:
+            label = " ".join(draw.permutation(label.split()).tolist())
         found.append({"inputs": row["inputs"], "label": label})
     return found
 

@@ -10,8 +10,8 @@ Plays arxiv_titles, in the order of their days, against a service that it starts
 A first version is trained on the first part; those after are answered with `Champion`, logged, and
 labelled as the next one opens; the service checks, retrains by its policy, judges and promotes. By
 part: what `Champion`'s version and the first one are worth (F1 of exact spans; perplexity of the
-labels by plain transformers, each read from its files). Then a control: a run over shuffled labels,
-judged on a holdout, which must be refused.
+labels by plain transformers, each read from its files). Then a control: a run over shuffled labels
+alone, judged on a holdout, which must be refused.
 
     python -m bench.texts [formulas titles] --data FOLDER
 
@@ -215,7 +215,12 @@ def played(client: Upkeep, play: Play, folder: Path) -> dict[str, Any]:
     decisions = [one for one in list(model.decisions())[::-1] if one["outcome"] == "retrain"][1:]
     findings = [one["finding"] for one in model.reports()][::-1]
     model.upload("training", _shuffled([row for part in play.parts for row in part]))
-    control = model.retrain("a control: shuffled labels", recipe=play.recipe, wait=True)
+    control = model.retrain(
+        "a control: shuffled labels alone",
+        recipe=play.recipe,
+        selection={"by": "new"},
+        wait=True,
+    )
     verdicts = model.version(control["version"])["verdicts"] if control["version"] else []
     return {
         "play": play.name,

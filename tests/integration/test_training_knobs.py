@@ -183,6 +183,18 @@ class StopAt(Stop):
         super().check()
 
 
+def stops_until_done(directory: Path, *, every: int) -> int:
+    """Run a job to its end, stopped at every so many chances; return how often it was."""
+    job, n_stops = read_job(directory), 0
+    while not (directory / "result.json").exists():
+        try:
+            execute(job, task_types.get(job.task_type), Progress(None), StopAt(every))
+        except Preempted:
+            n_stops += 1
+            assert n_stops < 40
+    return n_stops
+
+
 def test_a_run_with_all_knobs_turned_ends_with_the_same_bits_wherever_it_is_stopped(
     tmp_path: Path,
 ) -> None:
@@ -201,18 +213,7 @@ def test_a_run_with_all_knobs_turned_ends_with_the_same_bits_wherever_it_is_stop
     }
     trained(text_job(tmp_path / "whole"), **turned)
     directory = changed(text_job(tmp_path / "broken"), validation=None, recipe=turned)
-    n_stops = 0
-    while not (directory / "result.json").exists():
-        try:
-            execute(
-                read_job(directory),
-                task_types.get("text-classification"),
-                Progress(None),
-                StopAt(16),
-            )
-        except Preempted:
-            n_stops += 1
-            assert n_stops < 40
+    n_stops = stops_until_done(directory, every=16)
 
     assert n_stops >= 3
     assert checkpoints.latest(directory) is not None

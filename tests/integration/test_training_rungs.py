@@ -12,15 +12,11 @@ from transformers import AutoModelForSequenceClassification
 
 import workers.task_types
 from app.domain.registry import scan
-from tests.integration.test_training_knobs import StopAt, changed, rewrite, trained
+from tests.integration.test_training_knobs import changed, rewrite, stops_until_done, trained
 from tests.integration.test_training_process import image_job, text_job
-from workers.task_types import task_types
 from workers.training.errors import OutOfMemory, RecipeError
 from workers.training.files import describe, read_json
-from workers.training.job import read_job
 from workers.training.loop import Loop
-from workers.training.progress import Preempted, Progress
-from workers.training.run import execute
 
 scan(workers.task_types)
 
@@ -177,18 +173,7 @@ def test_a_climb_stopped_anywhere_ends_with_the_same_bits(tmp_path: Path) -> Non
     recipe = {**WHOLE, "sufficient": 1.0, "dropout": 0.1, "head": "random"}
     whole = trained(by_chance(text_job(tmp_path / "whole")), **recipe)
     directory = changed(by_chance(text_job(tmp_path / "broken")), validation=None, recipe=recipe)
-    n_stops = 0
-    while not (directory / "result.json").exists():
-        try:
-            execute(
-                read_job(directory),
-                task_types.get("text-classification"),
-                Progress(None),
-                StopAt(40),
-            )
-        except Preempted:
-            n_stops += 1
-            assert n_stops < 40
+    n_stops = stops_until_done(directory, every=40)
 
     assert n_stops >= 3
     assert describe(directory / "output") == describe(tmp_path / "whole" / "output")

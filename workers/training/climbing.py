@@ -108,15 +108,35 @@ def climb(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
         if name != names[-1]:
             _keep(loop, rung, job)
         order = replace(order, checkpoint=None)
+    return _ended(job, done, loop, resumed_from_step=resumed, is_one_of_many=len(names) > 1)
+
+
+def _ended(
+    job: Job,
+    done: Sequence[Rung],
+    loop: Loop | None,
+    *,
+    resumed_from_step: int | None,
+    is_one_of_many: bool,
+) -> Trained:
+    """Return the version of the best rung, with what the run says of all.
+
+    Args:
+        job: the run's.
+        done: its rungs.
+        loop: of the last of them, unless another attempt did that.
+        resumed_from_step: where this attempt went on.
+        is_one_of_many: the run might have trained by more than one rung.
+    """
     best = _best(done)
     figures = {
         **best.figures,
         "rungs": done[-1].figures["rungs"],
         "shortages": [one for rung in done for one in rung.figures.get("shortages", ())],
         "cpu_seconds": done[-1].cpu_seconds,
-        "resumed_from_step": resumed,
+        "resumed_from_step": resumed_from_step,
     }
-    if len(names) > 1:
+    if is_one_of_many:
         climbed = [one["name"] for one in best.figures["rungs"]]
         figures["rung"] = best.name if best.step else climbed[-1] if climbed else None
     if loop is None or best is not done[-1]:

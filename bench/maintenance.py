@@ -7,13 +7,17 @@ MiniLM on CLINC150, one thread. A champion knows 120 intents (30 rows each). The
 all 150 are asked for afterwards. Seeds draw the intents, the rows and the order. Arms:
 
 - scratch: from the base, all rows, three epochs above a fitted head.
-- history: rung `probe` from the champion, all rows.
+- history: rung `probe` from the champion, all rows; what its layers say of those that it was
+  trained on was kept when that was done, for the CPU seconds of `keeping_seconds`.
+- history, nothing kept: likewise, but of a champion that kept nothing.
+- history, alone: history again, but nobody has run the frozen layers for it.
 - reservoir: two epochs from the champion, on the new rows and five old ones of each intent.
 - centroid: rung `centroid` from the champion, on the new rows alone.
 
 Accuracy on 30 test rows of each new intent and 12 of each old one; mean over intents. CPU seconds
-from the frozen layers' states of the rows on, which all arms share and a service would keep; the
-pass that makes them is a column of its own. Writes bench/results/maintenance.json.
+from the frozen layers' states of the rows on, which all arms share (but the one alone); the pass
+that makes them is a column of its own, and `cheaper_in_all` counts it. Writes
+bench/results/maintenance.json.
 """
 
 import argparse
@@ -90,6 +94,36 @@ def drawn(folder: Path, seed: int) -> World:
     )
 
 
+def answered(classifier: Any, world: World) -> dict[str, float]:
+    """Return the accuracy of a loaded version on each part of what is asked."""
+    names, shares = np.asarray(classifier.labels), {}
+    for part, rows in world.asked.items():
+        said = names[classifier.scores([{"text": t} for t, _ in rows]).argmax(axis=1)]
+        shares[part] = float((said == np.asarray([label for _, label in rows])).mean())
+    old = (N_HOT * shares["hot"] + (N_OLD - N_HOT) * shares["absent"]) / N_OLD
+    mean = (N_NEW * shares["new"] + N_OLD * old) / (N_NEW + N_OLD)
+    return {"new": shares["new"], "old": old, "absent": shares["absent"], "mean": mean}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        start: the version that it goes on from.
+        known: the intents that the start has learned.
+        features: what the start's own run kept.
+        is_alone: nobody has run the frozen layers for it.
+    """
+
+    start: Path
+    known: tuple[str, ...]
+    rows: list[Row]
+    recipe: dict[str, Any]
+    features: Path | None = None
+    is_alone: bool = False
+
+
 def played(folder: Path, seed: int) -> list[dict[str, Any]]:
     """Return what each arm reached and cost, in this process."""
     import torch  # noqa: PLC0415  # the arms' own stack
@@ -107,42 +141,41 @@ def played(folder: Path, seed: int) -> list[dict[str, Any]]:
     chosen = device.choose(threads=1, precision="auto")
     labels = (*world.old, *world.new)
 
-    def taught(
-        place: Path, start: Path, known: tuple[str, ...], rows: list[Row], recipe: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Train from a start on rows; save it; return what it cost."""
-        whole = complete(kind.recipe_schema, recipe)
-        learner = kind.open(start)
-        if known and known != labels and place.name != "champion":
+    def taught(place: Path, arm: Arm) -> dict[str, Any]:
+        """Train an arm; save its version, what it kept beside it; return what it cost."""
+        whole = complete(kind.recipe_schema, arm.recipe)
+        learner = kind.open(arm.start)
+        if arm.known:
             learner.widen(labels)
         job = Job(
-            directory=place.parent, run_id="bench", task_type=kind.name, start=str(start),
-            start_is_base=not known, labels=learner.labels, train=start, validation=None,
-            recipe=whole, seed=seed, output=place, threads=1,
+            directory=place.parent, run_id="bench", task_type=kind.name, start=str(arm.start),
+            start_is_base=not arm.known, labels=learner.labels, train=arm.start, validation=None,
+            recipe=whole, seed=seed, output=place, threads=1, features=arm.features,
         )  # fmt: skip
-        ids = [str(index) for index in range(len(rows))]
-        data = Rows(ids, [{"text": text} for text, _ in rows], [label for _, label in rows])
+        ids, inputs = list(map(str, range(len(arm.rows)))), [{"text": text} for text, _ in arm.rows]
+        data = Rows(ids, inputs, [label for _, label in arm.rows])
         prepared = Prepared.of(learner, data)
         loop = Loop(
-            job, whole, learner, chosen, prepared, None, Progress(None), Stop(), known=known
+            job, whole, learner, chosen, prepared, None, Progress(None), Stop(), known=arm.known
         )
         before = time.process_time()
-        loop._look_at_rows()  # the pass that all arms share
+        if not arm.is_alone:
+            loop.features.run_frozen()  # the pass that all arms share
         passed = time.process_time()
         loop.train()
         ended = time.process_time()
+        kept = loop.kept_features()
+        if kept is not None:
+            kept.write(place.with_suffix(".features"))
         learner.save(place)
-        return {"cpu_seconds": ended - passed, "frozen_layers_seconds": passed - before}
-
-    def answered(place: Path) -> dict[str, float]:
-        classifier = kind.load(place)
-        names, shares = np.asarray(classifier.labels), {}
-        for part, rows in world.asked.items():
-            said = names[classifier.scores([{"text": t} for t, _ in rows]).argmax(axis=1)]
-            shares[part] = float((said == np.asarray([label for _, label in rows])).mean())
-        old = (N_HOT * shares["hot"] + (N_OLD - N_HOT) * shares["absent"]) / N_OLD
-        mean = (N_NEW * shares["new"] + N_OLD * old) / (N_NEW + N_OLD)
-        return {"new": shares["new"], "old": old, "absent": shares["absent"], "mean": mean}
+        return {
+            "cpu_seconds": ended - passed,
+            "frozen_layers_seconds": passed - before,
+            "keeping_seconds": time.process_time() - ended,
+            "n_features_taken": loop.position.n_features_taken,
+            "n_rows": len(arm.rows),
+            **answered(kind.load(place), world),
+        }
 
     found = []
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
@@ -150,21 +183,24 @@ def played(folder: Path, seed: int) -> list[dict[str, Any]]:
         kind.create(encoder_directory(), world.old, root / "small", seed=seed)
         kind.create(encoder_directory(), labels, root / "base", seed=seed)
         champion = root / "champion"
-        taught(champion, root / "small", (), world.before, EPOCHS)
-        found.append({"arm": "champion", "cpu_seconds": 0.0, **answered(champion)})
-        every, known = [*world.before, *world.came], world.old
-        arms: dict[str, tuple[Path, tuple[str, ...], list[Row], dict[str, Any]]] = {
-            "scratch": (root / "base", (), every, EPOCHS),
-            "history": (champion, known, every, {"rungs": ["probe"]}),
-            "reservoir": (
-                champion, known, [*world.reservoir, *world.came],
-                {**EPOCHS, "epochs": 2, "head": "keep"},
-            ),
-            "centroid": (champion, known, world.came, {"rungs": ["centroid"]}),
-        }  # fmt: skip
-        for name, (start, classes, rows, recipe) in arms.items():
-            cost = taught(root / name, start, classes, rows, recipe)
-            found.append({"arm": name, "n_rows": len(rows), **cost, **answered(root / name)})
+        first = taught(champion, Arm(root / "small", (), world.before, EPOCHS))
+        found.append({"arm": "champion", **first})
+        every, old, kept = (
+            [*world.before, *world.came],
+            world.old,
+            champion.with_suffix(".features"),
+        )
+        probe, warm = {"rungs": ["probe"]}, {**EPOCHS, "epochs": 2, "head": "keep"}
+        arms = {
+            "scratch": Arm(root / "base", (), every, EPOCHS),
+            "history": Arm(champion, old, every, probe, kept),
+            "history, nothing kept": Arm(champion, old, every, probe),
+            "history, alone": Arm(champion, old, every, probe, kept, is_alone=True),
+            "reservoir": Arm(champion, old, [*world.reservoir, *world.came], warm),
+            "centroid": Arm(champion, old, world.came, {"rungs": ["centroid"]}),
+        }
+        for name, arm in arms.items():
+            found.append({"arm": name, **taught(root / name, arm)})
             print(json.dumps({"seed": seed, **found[-1]}), file=sys.stderr, flush=True)
     return found
 
@@ -182,9 +218,14 @@ def summed(rounds: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     champion, scratch = rows[0], next(row for row in rows if row["arm"] == "scratch")
     for row in rows[1:]:
         row["cheaper"] = scratch["cpu_seconds"] / row["cpu_seconds"]
+        row["cheaper_in_all"] = _in_all(scratch) / _in_all(row)
         row["points_under_scratch"] = 100 * (scratch["mean"] - row["mean"])
         row["points_down_on_absent"] = 100 * (champion["absent"] - row["absent"])
     return rows
+
+
+def _in_all(row: dict[str, Any]) -> float:
+    return float(row["cpu_seconds"] + row["frozen_layers_seconds"])
 
 
 def main() -> None:
@@ -212,8 +253,9 @@ def main() -> None:
     rows = summed(rounds)
     RESULT.write_text(json.dumps(rows, indent=1) + "\n")
     figures = [
-        "arm", "new", "old", "absent", "mean", "cpu_seconds", "frozen_layers_seconds", "cheaper",
-        "points_under_scratch", "points_down_on_absent",
+        "arm", "new", "old", "absent", "mean", "cpu_seconds", "frozen_layers_seconds",
+        "keeping_seconds", "cheaper", "cheaper_in_all", "points_under_scratch",
+        "points_down_on_absent", "n_features_taken",
     ]  # fmt: skip
     print("| " + " | ".join(figures) + " |\n|" + "---|" * len(figures))
     for row in rows:

@@ -62,6 +62,8 @@ def test_a_new_class_is_learned_from_its_centroid_and_the_old_ones_stay(model, t
         (rung,) = run["result"]["rungs"]
         assert (rung["name"], run["result"]["steps"]) == ("centroid", 0)
         assert rung["accuracy"] > 0.9
+        assert run["result"]["n_features_taken"] > 100  # what the first run kept of its rows
+        assert run["result"]["features"]["n_rows"] > run["result"]["n_features_taken"]
 
         unseen = [*pictures(60, seed=3), *framed(30, seed=4)]
         before = champion.predict([row["inputs"] for row in unseen])

@@ -213,7 +213,7 @@ def test_a_run_with_all_knobs_turned_ends_with_the_same_bits_wherever_it_is_stop
     }
     trained(text_job(tmp_path / "whole"), **turned)
     directory = changed(text_job(tmp_path / "broken"), validation=None, recipe=turned)
-    n_stops = stops_until_done(directory, every=16)
+    n_stops = stops_until_done(directory, every=24)
 
     assert n_stops >= 3
     assert checkpoints.latest(directory) is not None

@@ -132,7 +132,11 @@ class Search:
         directory = self._job_dir / f"trial-{trial['number']}"
         directory.mkdir(exist_ok=True)
         share = self._wanted["validation_share"]
-        own = {"validation_share": share, "output": str(directory / "output")}
+        own = {
+            "validation_share": share,
+            "output": str(directory / "output"),
+            "keeps_features": False,
+        }
         self._write_job(directory, trial["recipe"], own)
         racing = self._library.Racing(self._wanted, self._others(), trial["recipe"])
         watch = Watch(self, trial, racing)

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from celery import shared_task
 
-from app.domain.errors import Conflict, IllegalTransition, Unavailable, UpkeepError
+from app.domain.errors import Conflict, IllegalTransition, NotFound, Unavailable, UpkeepError
 from app.domain.models import MaintainedModel
 from app.domain.training import Lease, RunEvent, TrainingRun
 from app.domain.versions import ModelFile
@@ -24,6 +24,7 @@ from workers.jobs.metering import Meter
 from workers.jobs.searching import Search, Watch
 from workers.training.errors import NO_SPACE, OutOfSpace
 from workers.training.files import read_json, write_json
+from workers.training.job import FEATURES
 from workers.training.supervise import Outcome, StopReason, run_process
 
 log = structlog.get_logger()
@@ -186,24 +187,27 @@ def prepared(
         model = work.models.by_id(run.model_id)
         policy = training.policy_of(work, model.id)
         champion = work.versions.by_id(run.spec.champion) if run.spec.champion else None
+        made_by = work.runs.get(champion.run_id) if champion and champion.run_id else None
     job_dir = context.work_directory / str(run.id)
     job_dir.mkdir(parents=True, exist_ok=True)
     for stale in ("result.json", "error.json"):
         (job_dir / stale).unlink(missing_ok=True)
     shutil.copyfile(snapshot.train.path, job_dir / "train.parquet")
-    start = model.base_model
+    start, features = model.base_model, None
     from_champion = run.spec.start_from == "champion" and champion is not None
     if from_champion and champion is not None:
         place = job_dir / "start"
         shutil.rmtree(place, ignore_errors=True)
         context.artifacts.checkout(champion.files, place)
         start = str(place)
+        features = features_of(context, made_by, job_dir)
     output = job_dir / f"output-{run.attempt}"
     shutil.rmtree(output, ignore_errors=True)
     job = _job(run, model, start, from_champion, job_dir, output)
     job |= {
         **(read_json(job_dir / SHORTAGE) or {}),
         "n_newest": snapshot.n_newest,
+        "features": features,
         "checkpoint_every_seconds": policy.retrain.checkpoint_every_seconds,
         "deadline_seconds": policy.retrain.deadline_seconds,
         "threads": context.threads,
@@ -235,6 +239,30 @@ def _job(
     }
 
 
+def features_of(context: Context, made_by: TrainingRun | None, job_dir: Path) -> str | None:
+    """Lay out what the run of the start kept of its rows; None if it kept none, or it is lost."""
+    kept = ((made_by.result if made_by else None) or {}).get("features") or {}
+    if "sha256" not in kept:
+        return None
+    try:
+        place = context.artifacts.checked(kept["sha256"])
+    except (NotFound, Unavailable) as error:
+        log.warning("training_run.features_lost", detail=str(error))
+        return None
+    target = job_dir / f"start-{FEATURES}"
+    shutil.copyfile(place, target)
+    return str(target)
+
+
+def keep_features(context: Context, job_dir: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """Store what a training process left of its rows' features; return the result that names it."""
+    if not result.get("features"):
+        return result
+    sha256, size_bytes = context.artifacts.put_file(job_dir / FEATURES)
+    kept = {**result["features"], "sha256": sha256, "size_bytes": size_bytes}
+    return {**result, "features": kept}
+
+
 def halve_batches(job_dir: Path) -> None:
     """Have the next attempt of a run compute each batch in twice as many parts."""
     before = read_json(job_dir / SHORTAGE) or {}
@@ -259,6 +287,7 @@ def record(
             for item in outcome.result["files"]
         ]
         result = {key: value for key, value in outcome.result.items() if key != "output"}
+        result = keep_features(context, job_dir, result)
         version = training.succeed(
             work, context.artifacts, lease, files, result, snapshot, now=now()
         )

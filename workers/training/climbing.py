@@ -142,8 +142,10 @@ def _ended(
     if loop is None or best is not done[-1]:
         kept = _place(job, best.name) / VERSION
         return Trained(lambda to: _copy(kept, to), best.step, best.total_steps, figures)
+    features = loop.kept_features()
+    figures["cpu_seconds"] = loop.cpu_seconds()
     loop.learner.model.to("cpu")
-    return Trained(loop.learner.save, best.step, best.total_steps, figures)
+    return Trained(loop.learner.save, best.step, best.total_steps, figures, features)
 
 
 def _best(done: Sequence[Rung]) -> Rung:
@@ -386,6 +388,7 @@ def _figures(loop: Loop) -> dict[str, Any]:
     position = loop.position
     return {
         "history": position.history,
+        "n_features_taken": position.n_features_taken,
         **loop.train_rows.targets.figures,
         "n_train": len(loop.train_rows.targets),
         "n_validation": 0 if loop.validation is None else len(loop.validation.targets),

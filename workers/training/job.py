@@ -12,6 +12,7 @@ JOB = "job.json"
 RESULT = "result.json"
 ERROR = "error.json"
 LOG = "process.log"
+FEATURES = "features.safetensors"
 
 EXIT_DONE = 0
 EXIT_REFUSED = 1
@@ -32,6 +33,8 @@ class Job:
             before; None = all. Rows are in the order of their arrival.
         validation_share: of the newest rows, set apart to judge by where the recipe sets none
             apart itself and no `validation` is given.
+        features: what the start's layers say of rows that its own run learned from.
+        keeps_features: whether anybody may go on from this run's version.
         least_accumulation: fewest parts of a batch, since the kernel killed an earlier attempt
             for memory.
     """
@@ -55,6 +58,8 @@ class Job:
     n_newest: int | None = None
     least_accumulation: int = 1
     validation_share: float = 0.0
+    features: Path | None = None
+    keeps_features: bool = True
 
 
 def read_job(directory: Path) -> Job:
@@ -90,6 +95,8 @@ def read_job(directory: Path) -> Job:
             n_newest=None if value.get("n_newest") is None else int(value["n_newest"]),
             least_accumulation=int(value.get("least_accumulation") or 1),
             validation_share=float(value.get("validation_share") or 0.0),
+            features=Path(value["features"]) if value.get("features") else None,
+            keeps_features=bool(value.get("keeps_features", True)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(f"{directory / JOB} cannot be used: {error!r}") from error

@@ -19,8 +19,9 @@ from workers.training import checkpoints, ladder, mixing, probe
 from workers.training.checkpoints import Checkpoint
 from workers.training.data import batch_plan, sampled_rows
 from workers.training.device import Device, memory_bytes
-from workers.training.errors import Diverged, OutOfMemory, RecipeError
+from workers.training.errors import DeadlineExceeded, Diverged, OutOfMemory, RecipeError
 from workers.training.job import Job
+from workers.training.kept_features import KeptFeatures
 from workers.training.layers import find_head, narrow_stream, prepare_attention, set_dropout
 from workers.training.losses import loss_of
 from workers.training.lower import lower_layers
@@ -40,8 +41,9 @@ from workers.training.position import Position, Prepared
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.ranks import Ranks
 from workers.training.recipes import ABSENT
+from workers.training.row_features import N_CHECKED, RowFeatures
 from workers.training.sums import Sums, meet, sent
-from workers.training.targets import IGNORED, N_FIT_ROWS, RowTargets, sampled
+from workers.training.targets import IGNORED, RowTargets, sampled
 from workers.training.task_type import (
     Augments,
     Learner,
@@ -54,7 +56,6 @@ DIVERGED_FACTOR = 3.0
 PATIENT_STEPS = 20
 PROBE_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
 """Gap in probability: bf16 keeps eight bits of a logit."""
-N_CHECKED = 64
 STORE = "ranks-"
 """How the files begin through which the processes of a run meet."""
 
@@ -115,6 +116,17 @@ class Loop:
         self.criterion = loss_of(train.targets, len(learner.outputs), recipe, device.name)
         self.total_steps = self._count_steps(int(recipe["epochs"]))
         self._seen = train.examples
+        self.features = RowFeatures(
+            learner,
+            train,
+            device,
+            self.lower,
+            seed=job.seed,
+            budget=self._inference_budget,
+            on_shortage=self._infer_less,
+            progress=progress,
+            stop=stop,
+        )
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self.cpu_before = cpu_before
@@ -190,21 +202,25 @@ class Loop:
                 self._start_head()
             if not self.position.is_judged:
                 self._judge()
-            if self._may_climb_on() and self.lower and not self.train_rows.states.is_full:
-                self._look_at_rows()
-            while self._may_climb_on() and self.position.epoch < int(self.recipe["epochs"]):
-                if self._is_out_of_patience():
-                    break
+            if self._may_train_on():
+                self.features.run_frozen()
+            while self._may_train_on():
                 self._train_epoch()
         except Preempted:
             self.save()
             raise
+        if not self.position.is_settled:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Have the model be the version: the best epoch or a mean, and a share of the start."""
         if self.best_weights or self.mean_weights:
             put_learned(self.learner.model, self.best_weights or self.mean_weights)
         if self.start_weights and self.position.step:
             model, share = self.learner.model, float(self.recipe["start_share"])
             weights = {name: value.detach() for name, value in model.named_parameters()}
             put_learned(model, averaged(self.start_weights, weights, share))
+        self.position.is_settled = True
 
     def final_scores(self) -> probe.Features:
         """Return the answers of the trained version to the validation rows, shape (n, k).
@@ -220,6 +236,27 @@ class Loop:
             self.save()
             raise
 
+    def kept_features(self) -> KeptFeatures | None:
+        """Return what the trained version's layers say of rows, for the run that goes on from it.
+
+        None where the recipe keeps none of them, or the run has no more time or memory for it.
+
+        Raises:
+            Preempted: SIGTERM came; a whole checkpoint of the end is on the disk.
+        """
+        is_wanted = self.recipe["keep_features"] and self.job.keeps_features
+        if not is_wanted or self.is_budget_spent():
+            return None
+        try:
+            if not self.position.step:  # the start's layers are the version's
+                self._take_features()
+            return self.features.kept()
+        except Preempted:
+            self.save()
+            raise
+        except (DeadlineExceeded, OutOfMemory):
+            return None  # the version is whole without
+
     def _is_out_of_patience(self) -> bool:
         patience = self.recipe["patience"]
         if patience is None or self.validation is None:
@@ -231,6 +268,11 @@ class Loop:
         if self.position.is_enough or "top" not in self.recipe["rungs"]:
             return False
         return self.position.batch > 0 or not self.is_budget_spent()
+
+    def _may_train_on(self) -> bool:
+        """Return whether another epoch is to be begun, or the one under way ended."""
+        is_over = self.position.is_settled or self.position.epoch >= int(self.recipe["epochs"])
+        return not is_over and self._may_climb_on() and not self._is_out_of_patience()
 
     def is_budget_spent(self) -> bool:
         """Return whether no further rung or epoch is to be begun."""
@@ -266,6 +308,13 @@ class Loop:
             self.start_weights = learned(self.learner.model)
         self._judge()
 
+    def _take_features(self) -> None:
+        """Take over what the start's own run kept of rows, unless that is done."""
+        place, wanted = self.job.features, self.recipe["keep_features"]
+        if place is None or not wanted or self.features.n_taken is not None:
+            return
+        self.position.n_features_taken = self.features.take(KeptFeatures.read(place))
+
     def _trains(self) -> bool:
         return int(self.recipe["epochs"]) > 0 and "top" in self.recipe["rungs"]
 
@@ -286,7 +335,7 @@ class Loop:
             return
         rows = rows[sampled(truth[rows], seed=self.job.seed)]
         weight, bias = (one.detach().cpu().numpy() for one in (head.weight, head.bias))
-        logits = self._features(rows, 0) @ weight.T + bias
+        logits = self.features.of(rows) @ weight.T + bias
         shift, is_right = ladder.prior_shift(logits, truth[rows], seed=self.job.seed)
         probe.put_rows(head, weight, bias + shift)
         self._reached("prior", is_right)
@@ -299,7 +348,7 @@ class Loop:
             return
         rows = rows[sampled(truth[rows], seed=self.job.seed)]
         weight, bias, is_right = ladder.centroid_rows(
-            self._features(rows, 0),
+            self.features.of(rows),
             truth[rows],
             head.weight.detach().cpu().numpy(),
             head.bias.detach().cpu().numpy(),
@@ -322,8 +371,9 @@ class Loop:
         cannot tell.
         """
         learner, targets = self.learner, self.train_rows.targets
-        rows, features = self._look_at_rows()
-        truth = targets.flat(rows)
+        self._take_features()
+        rows = self.features.rows_to_fit
+        features, truth = self.features.of(rows), targets.flat(rows)
         first = rows[:N_CHECKED]
         checked = features[: len(targets.flat(first))]
         known = truth != IGNORED
@@ -342,53 +392,6 @@ class Loop:
         if isinstance(targets, RowTargets):
             is_right = fitted.is_right[np.isin(rows, self._newest(targets.truth))]
         self._reached("probe", is_right)
-
-    def _look_at_rows(self) -> tuple[NDArray[np.int64], probe.Features]:
-        """Return the rows to fit a probe to and their features, shapes (m,) and (m, d).
-
-        Of tokens the features of all that these rows have. Frozen layers are done with all rows
-        after.
-        """
-        targets = self.train_rows.targets
-        chosen = targets.sample(seed=self.job.seed)
-        features = self._features(chosen, 0)
-        if self.lower is not None:
-            others = np.setdiff1d(np.arange(len(targets)), chosen)
-            n_done = len(chosen)
-            for rows in self._at_a_time(others):
-                self._features(rows, n_done)
-                n_done += len(rows)
-        return chosen, features
-
-    def _at_a_time(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Return rows in parts whose features fit the memory."""
-        lengths = self.train_rows.examples.lengths[rows]
-        each = lengths if self.learner.answers_tokens else np.ones_like(lengths)
-        part = np.cumsum(each) // (N_FIT_ROWS + 1)
-        return np.split(rows, np.flatnonzero(np.diff(part)) + 1) if len(rows) else []
-
-    def _features(self, rows: NDArray[np.int64], n_before: int) -> probe.Features:
-        """Return the features of training rows, shape (m, d), when so many have been looked at."""
-        n_rows = len(self.train_rows.targets)
-
-        def between(done: int) -> None:
-            self.stop.check()
-            done += n_before
-            self.progress.say("probe", step=done, total_steps=n_rows, memory_bytes=memory_bytes())
-
-        between(0)
-        features, _ = probe.infer(
-            self.learner,
-            self.train_rows.examples,
-            budget=self._inference_budget(),
-            between=between,
-            rows=rows,
-            lower=self.lower,
-            states=self.train_rows.states,
-            autocast=self.device.autocast,
-            on_shortage=lambda budget, said: self._infer_less("probe", budget, said),
-        )
-        return features
 
     def _check_head(
         self, fitted: probe.Probe, rows: NDArray[np.int64], features: probe.Features
@@ -516,8 +519,7 @@ class Loop:
 
     def follow(self) -> NoReturn:
         """Compute this rank's share of every step that rank 0 takes; ends with rank 0."""
-        if self.lower is not None:
-            self._look_at_rows()
+        self.features.run_frozen()
         self.ranks.say_ready()
         self._meet(**self.ranks.told())
         position = self.position
@@ -591,6 +593,7 @@ class Loop:
         return self._plan(epoch)
 
     def _train_epoch(self) -> None:
+        self.features.forget()
         plan = self._began(self.position.epoch)
         if self.utilisation is None:
             self.utilisation = self._measured(self._share(plan[0]))

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,14 @@ class RowStates:
         """Return whether every row is there."""
         return self._n_missing == 0
 
+    def missing(self) -> NDArray[np.int64]:
+        """Return the rows that are not there yet, in order."""
+        return np.flatnonzero(~self._is_kept)
+
+    def has(self, rows: NDArray[np.int64]) -> bool:
+        """Return whether all of some rows are there."""
+        return bool(self._is_kept[rows].all())
+
     def keep(self, rows: NDArray[np.int64], hidden: Any) -> None:
         """Remember a batch, (batch, seq, d), without its padding."""
         self._n_missing -= int(np.count_nonzero(~self._is_kept[rows]))
@@ -75,7 +83,8 @@ class LowerLayers:
         stack = stack_of(model)
         blocks = stack[1] if stack else []
         self._lower = blocks[:-n_trainable] if n_trainable else blocks[:-1]
-        self._first = blocks[len(self._lower)]
+        self._upper = blocks[len(self._lower) :]
+        self._first = self._upper[0]
         self._given: Any = None
         self.taken: Any = None
         self._first.register_forward_pre_hook(self._meet)
@@ -90,14 +99,29 @@ class LowerLayers:
     def skipped(self, hidden: Any) -> Iterator[None]:
         """Have the model start at its first trainable block, from these hidden states."""
         self._given = hidden
-        for block in self._lower:
-            block.forward = _pass_on
         try:
-            yield
+            with _passed_on(self._lower):
+                yield
         finally:
             self._given = None
-            for block in self._lower:
-                del block.forward
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the model end at its first trainable block; what it answers then means nothing."""
+        with _passed_on(self._upper):
+            yield
+
+
+@contextmanager
+def _passed_on(blocks: Sequence[Any]) -> Iterator[None]:
+    """Have blocks hand on what they are given."""
+    for block in blocks:
+        block.forward = _pass_on
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
 
 
 def _pass_on(hidden: Any, *_: Any, **__: Any) -> Any:

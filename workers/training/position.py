@@ -1,6 +1,6 @@
 """Where is a run, and what does it read? What a loop keeps of itself, and its rows made ready."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.training.data import Rows
@@ -25,6 +25,8 @@ class Position:
         inference_budget: largest padded cost of a batch without gradients; 0 is not known yet.
         shortages: where memory ran out, and what was done about it.
         n_averaged: steps whose weights are averaged so far.
+        is_settled: training has ended, and the weights are those of the version.
+        n_features_taken: rows whose features were taken from the run of the start.
     """
 
     step: int = 0
@@ -44,12 +46,15 @@ class Position:
     inference_budget: int = 0
     shortages: list[dict[str, Any]] = field(default_factory=list)
     n_averaged: int = 0
+    n_features_taken: int = 0
+    is_settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Rows made ready: encoded once, what to answer, and what frozen layers say of them."""
 
+    rows: Rows
     examples: Examples
     targets: Targets
     states: RowStates
@@ -61,8 +66,8 @@ class Prepared:
             examples = learner.encode_rows(rows)
         else:
             examples = learner.encode(rows.inputs)
-        return cls(examples, learner.targets(examples, rows), RowStates(examples.lengths))
+        return cls(rows, examples, learner.targets(examples, rows), RowStates(examples.lengths))
 
     def anew(self) -> "Prepared":
         """Return the same rows for another version, whose frozen layers say something else."""
-        return Prepared(self.examples, self.targets, RowStates(self.examples.lengths))
+        return replace(self, states=RowStates(self.examples.lengths))

@@ -192,6 +192,15 @@ CLIMBING: Mapping[str, Mapping[str, Any]] = {
             "(validation_share) becomes the version."
         ),
     },
+    "keep_features": {
+        "type": "boolean",
+        "default": True,
+        "description": (
+            "Whether what the layers say of the rows is kept with the run, 2 bytes a feature, so "
+            "that the next one need not compute it again to fit a head; and taken from the run "
+            "that it goes on from."
+        ),
+    },
 }
 """The knobs of a version that may be trained by more than one rung."""
 
@@ -262,6 +271,7 @@ ABSENT: Mapping[str, Any] = {
     "class_weight_power": 0.0,
     "start_share": 0.0,
     "lora_rank": 0,
+    "keep_features": False,
 }
 """What the loop does about a knob that a task type has not."""
 

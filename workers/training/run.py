@@ -35,7 +35,7 @@ from workers.training.files import (
     replace_directory,
     write_json,
 )
-from workers.training.job import RESULT, Job
+from workers.training.job import FEATURES, RESULT, Job
 from workers.training.loop import Loop
 from workers.training.position import Prepared
 from workers.training.progress import Progress, Stop
@@ -198,6 +198,10 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
     trained.save(draft)
     replace_directory(draft, job.output)
     resumed = None if order.checkpoint is None else order.checkpoint.step
+    kept = trained.features
+    if kept is not None:
+        kept.write(job.directory / FEATURES)
+        flush(job.directory / FEATURES)
     write_json(
         job.directory / RESULT,
         {
@@ -209,6 +213,7 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "seed": job.seed,
             "repeated_ids": order.data.train.n_repeated_ids,
+            "features": None if kept is None else {"n_rows": len(kept)},
             "recipe": dict(order.recipe),
             "resumed_from_step": trained.figures.get("resumed_from_step", resumed),
             "code": code_version(),

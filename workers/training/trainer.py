@@ -15,6 +15,7 @@ from workers.training.data import Data
 from workers.training.errors import RecipeError
 from workers.training.files import replace_directory
 from workers.training.job import Job
+from workers.training.kept_features import KeptFeatures
 from workers.training.progress import Progress, Stop
 
 
@@ -44,12 +45,14 @@ class Trained:
         step: how many steps were taken; a tree or a batch is one.
         total_steps: how many they could have been at most.
         figures: what result.json says of the run, beside what it says of every run.
+        features: what the version's layers say of rows, for the run that goes on from it.
     """
 
     save: Callable[[Path], None]
     step: int
     total_steps: int
     figures: Mapping[str, Any] = field(default_factory=dict)
+    features: KeptFeatures | None = None
 
 
 def start_directory(job: Job, create: Callable[..., None]) -> Path:

@@ -1,0 +1,195 @@
+"""What do the layers below the head say of a run's rows? While they stand still, asked once."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.training import probe
+from workers.training.device import Device, memory_bytes
+from workers.training.kept_features import Digests, KeptFeatures, Places, agree, digests_of
+from workers.training.lower import LowerLayers
+from workers.training.position import Prepared
+from workers.training.probe import Features
+from workers.training.progress import Progress, Stop
+from workers.training.targets import RowTargets
+from workers.training.task_type import Learner
+
+N_CHECKED = 64
+"""Rows that are computed though their features were kept: what was kept must agree with them."""
+
+
+class RowFeatures:
+    """What a version's head is given of its rows.
+
+    Attributes:
+        n_taken: rows whose features the run of its start had kept; None: nobody has looked.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        rows: Prepared,
+        device: Device,
+        lower: LowerLayers | None,
+        *,
+        seed: int,
+        budget: Callable[[], int],
+        on_shortage: Callable[[str, int, str], None],
+        progress: Progress,
+        stop: Stop,
+    ) -> None:
+        """Compute none yet.
+
+        Args:
+            learner: the version.
+            rows: those of the run.
+            device: to compute on.
+            lower: frozen layers, which are run once.
+            seed: draws the rows to fit to, of very many.
+            budget: tells the largest padded cost of a batch.
+            on_shortage: told the phase, the next, halved budget and what was said when memory ran
+                out.
+            progress: where it is told.
+            stop: asked between batches.
+        """
+        self.n_taken: int | None = None
+        self._learner, self._rows, self._device, self._lower = learner, rows, device, lower
+        self._seed, self._budget, self._on_shortage = seed, budget, on_shortage
+        self._progress, self._stop = progress, stop
+        self._is_kept = isinstance(rows.targets, RowTargets)
+        self._place = np.full(len(rows.targets), -1, dtype=np.int32)
+        self._known: list[Features] = []
+        self._digests: Digests | None = None
+
+    @property
+    def rows_to_fit(self) -> Places:
+        """Return the rows that a probe is fitted to, in order."""
+        return self._rows.targets.sample(seed=self._seed)
+
+    def of(self, rows: Places, *, phase: str = "probe") -> Features:
+        """Return the features of rows, (m, d); of tokens, of all that the rows have.
+
+        Raises:
+            Preempted: SIGTERM came.
+            OutOfMemory: a single row does not fit.
+        """
+        if not self._is_kept:
+            return self._computed(rows, phase)
+        missing = rows[self._place[rows] < 0]
+        if len(missing) or not self._known:
+            self._put(missing, self._computed(missing, phase))
+        if len(self._known) > 1:
+            self._known = [np.concatenate(self._known)]
+        places = self._place[rows]
+        is_whole = len(rows) == len(self._known[0]) and bool((np.diff(places) == 1).all())
+        return self._known[0] if is_whole else np.asarray(self._known[0][places])
+
+    def forget(self) -> None:
+        """Note that the layers are about to move."""
+        self._place[:] = -1
+        self._known = []
+
+    def take(self, kept: KeptFeatures | None) -> int:
+        """Take over what the start's run kept of rows, if its layers say the same of some now.
+
+        Returns:
+            of how many.
+        """
+        self.n_taken = 0
+        if kept is None:
+            return 0
+        rows = self.rows_to_fit
+        places = kept.places(self._digests_of(rows))
+        is_there = places >= 0
+        if not is_there.any():
+            return 0
+        tried = np.union1d(
+            np.arange(min(N_CHECKED, len(rows))), np.flatnonzero(is_there)[:N_CHECKED]
+        )
+        fresh = self.of(rows[tried])
+        there = is_there[tried]
+        if not agree(kept.values[places[tried[there]]], fresh[there]):
+            return 0
+        is_there[tried] = False
+        is_there &= self._place[rows] < 0
+        if is_there.any():
+            self._put(rows[is_there], kept.values[places[is_there]].astype(np.float32))
+        self.n_taken = int(is_there.sum())
+        return self.n_taken
+
+    def kept(self) -> KeptFeatures | None:
+        """Return what the layers say of the rows to fit to, for the next run; None if it cannot be.
+
+        Raises:
+            Preempted: SIGTERM came.
+            OutOfMemory: a single row does not fit.
+        """
+        rows = self.rows_to_fit
+        return KeptFeatures.of(self._digests_of(rows), self.of(rows, phase="save"))
+
+    def run_frozen(self) -> None:
+        """Have the frozen layers done with all rows."""
+        lower, states = self._lower, self._rows.states
+        if lower is None:
+            return
+        model, missing = self._learner.model, states.missing()
+        done = len(self._place) - len(missing)
+        was_training = model.training
+        model.eval()
+
+        def run(places: NDArray[np.int64]) -> None:
+            rows = missing[places]
+            batch = self._learner.collate(self._rows.examples, rows)
+            with self._device.autocast(), lower.alone():
+                model(**batch)
+            states.keep(rows, lower.taken)
+
+        lengths = self._rows.examples.lengths[missing]
+        try:
+            with torch.inference_mode():
+                batches = probe.fitting_batches(lengths, self._budget(), run, self._short("probe"))
+                for places in batches:
+                    done += len(places)
+                    self._say("probe", done)
+        finally:
+            model.train(was_training)
+
+    def _put(self, rows: Places, features: Features) -> None:
+        n = sum(map(len, self._known))
+        self._place[rows] = np.arange(n, n + len(rows))
+        self._known.append(features)
+
+    def _digests_of(self, rows: Places) -> Digests:
+        if self._digests is None:
+            self._digests = digests_of(self._rows.rows, rows)
+        return self._digests
+
+    def _computed(self, rows: Places, phase: str) -> Features:
+        n_before = int(np.count_nonzero(self._place >= 0))
+
+        def between(done: int) -> None:
+            self._say(phase, n_before + done)
+
+        between(0)
+        features, _ = probe.infer(
+            self._learner,
+            self._rows.examples,
+            budget=self._budget(),
+            between=between,
+            rows=rows,
+            lower=self._lower,
+            states=self._rows.states,
+            autocast=self._device.autocast,
+            on_shortage=self._short(phase),
+        )
+        return features
+
+    def _say(self, phase: str, done: int) -> None:
+        self._stop.check()
+        n_rows = len(self._place)
+        self._progress.say(phase, step=done, total_steps=n_rows, memory_bytes=memory_bytes())
+
+    def _short(self, phase: str) -> Callable[[int, str], None]:
+        return lambda budget, said: self._on_shortage(phase, budget, said)

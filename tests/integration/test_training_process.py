@@ -313,7 +313,7 @@ def test_a_whole_run_reports_its_phases_and_writes_its_files_again_where_they_br
     directory = text_job(tmp_path / "job")
     outcome, said = run(directory)
     assert weights(outcome)
-    assert {"prepare", "probe", "train", "save"} <= {line["phase"] for line in said}
+    assert {"prepare", "probe", "train", "keep", "save"} <= {line["phase"] for line in said}
     result = outcome.result
     assert result is not None
     assert result["metrics"]["accuracy"] > 0.9

@@ -60,7 +60,7 @@ def test_every_rung_is_climbed_where_none_suffices_and_the_best_is_the_version(
     assert names(result) == ["probe", "top", "lora", "full"]
     seconds = [rung["cpu_seconds"] for rung in result["rungs"]]
     assert seconds == sorted(seconds)
-    assert result["cpu_seconds"] == seconds[-1]
+    assert result["cpu_seconds"] >= seconds[-1]
     of_trained = {rung["name"]: rung["accuracy"] for rung in result["rungs"][1:]}
     assert result["metrics"]["accuracy"] == max(of_trained.values()) == of_trained[result["rung"]]
     kept = [

@@ -134,6 +134,7 @@ def _ended(
         "rungs": done[-1].figures["rungs"],
         "shortages": [one for rung in done for one in rung.figures.get("shortages", ())],
         "cpu_seconds": done[-1].cpu_seconds,
+        "n_features_taken": max(rung.figures.get("n_features_taken", 0) for rung in done),
         "resumed_from_step": resumed_from_step,
     }
     if is_one_of_many:
@@ -144,6 +145,7 @@ def _ended(
         return Trained(lambda to: _copy(kept, to), best.step, best.total_steps, figures)
     features = loop.kept_features()
     figures["cpu_seconds"] = loop.cpu_seconds()
+    figures["n_features_taken"] = max(figures["n_features_taken"], loop.position.n_features_taken)
     loop.learner.model.to("cpu")
     return Trained(loop.learner.save, best.step, best.total_steps, figures, features)
 

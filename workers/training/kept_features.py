@@ -4,18 +4,17 @@ Where the head alone is fitted anew, the layers below it stand still, and what t
 that they have seen before need not be computed again.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from app.domain.identity import content_hash
+from app.services.examples import input_hash
 from workers.training.data import Rows
 
 Features = NDArray[np.float32]
@@ -32,13 +31,9 @@ def digests_of(rows: Rows, chosen: Places) -> Digests:
     is_chosen = np.zeros(len(rows), dtype=bool)
     is_chosen[chosen] = True
     found = bytearray()
-    for inputs in compress(_plain(rows.inputs), is_chosen):
-        found += bytes.fromhex(content_hash(inputs))[:DIGEST_BYTES]
+    for inputs in compress(rows.inputs, is_chosen):
+        found += bytes.fromhex(input_hash(inputs))[:DIGEST_BYTES]
     return np.frombuffer(bytes(found), dtype=f"V{DIGEST_BYTES}")
-
-
-def _plain(inputs: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    return map(dict, inputs)
 
 
 @dataclass(frozen=True, slots=True)

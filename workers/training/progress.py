@@ -49,7 +49,7 @@ class Progress:
         """Write one line, unless the last one is too recent; a new phase is always said.
 
         Args:
-            phase: "prepare", "probe", "train", "evaluate", "save" or "error".
+            phase: "prepare", "probe", "train", "evaluate", "keep", "save" or "error".
             at_once: whether to ignore the limit.
             fields: JSON values; a number that is not finite is left out.
         """

@@ -58,7 +58,7 @@ class RowFeatures:
         self._learner, self._rows, self._device, self._lower = learner, rows, device, lower
         self._seed, self._budget, self._on_shortage = seed, budget, on_shortage
         self._progress, self._stop = progress, stop
-        self._is_kept = isinstance(rows.targets, RowTargets)
+        self._remembers = isinstance(rows.targets, RowTargets)
         self._place = np.full(len(rows.targets), -1, dtype=np.int32)
         self._known: list[Features] = []
         self._digests: Digests | None = None
@@ -75,7 +75,7 @@ class RowFeatures:
             Preempted: SIGTERM came.
             OutOfMemory: a single row does not fit.
         """
-        if not self._is_kept:
+        if not self._remembers:
             return self._computed(rows, phase)
         missing = rows[self._place[rows] < 0]
         if len(missing) or not self._known:
@@ -127,7 +127,7 @@ class RowFeatures:
             OutOfMemory: a single row does not fit.
         """
         rows = self.rows_to_fit
-        return KeptFeatures.of(self._digests_of(rows), self.of(rows, phase="save"))
+        return KeptFeatures.of(self._digests_of(rows), self.of(rows, phase="keep"))
 
     def run_frozen(self) -> None:
         """Have the frozen layers done with all rows."""

@@ -1,5 +1,7 @@
 """What a run's layers said of its rows is there for the next run, and changes nothing it learns."""
 
+import errno
+import inspect
 import json
 import math
 from pathlib import Path
@@ -45,6 +47,7 @@ def after(
         directory,
         start=str(first / "output"),
         start_is_base=False,
+        n_newest=n_new,
         features=None if features is None else str(features),
     )
 
@@ -146,9 +149,62 @@ class Counting(Stop):
         super().check()
 
 
-def executed(directory: Path, stop: Stop) -> None:
-    job = read_job(changed(directory, validation=None, recipe={"epochs": 1, "sufficient": 1.0}))
+class InEpoch(Stop):
+    """Stops a run before the third step of its first epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._n_steps = 0
+
+    def check(self) -> None:
+        caller = inspect.stack()[1].function
+        self._n_steps += caller == "_train_epoch"
+        self.is_requested = self._n_steps == 3
+        super().check()
+
+
+def executed(directory: Path, stop: Stop, **recipe: Any) -> None:
+    whole = {"epochs": 1, "sufficient": 1.0, **recipe}
+    job = read_job(changed(directory, validation=None, recipe=whole))
     execute(job, task_types.get(job.task_type), Progress(None), stop)
+
+
+def wide(directory: Path, **changes: Any) -> Path:
+    """Return a job over texts whose layers are so wide that the order of sums shows."""
+    config = directory.with_name(f"{directory.name}-base") / "config.json"
+    text_job(directory, **changes)
+    size = {"hidden_size": 384, "intermediate_size": 1536, "num_attention_heads": 12}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **size}))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("rungs", "takes"),
+    [
+        (["probe", "top"], True),
+        (["prior", "probe", "top"], True),
+        (["prior", "probe", "top"], False),
+    ],
+)
+def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(
+    tmp_path: Path, rungs: list[str], takes: bool
+) -> None:
+    recipe = {"rungs": rungs, "trainable_layers": 1, "learning_rate": 1e-4, "token_budget": 256}
+    first = wide(tmp_path / "first")
+    trained(first, **recipe, head="probe", epochs=1)
+    features = first / FEATURES if takes else None
+    whole, counting = after(tmp_path / "whole", first, features, kind=wide), Counting()
+    executed(whole, counting, **recipe)
+    result = read_json(whole / "result.json")
+    assert result is not None
+    assert (result["n_features_taken"] > 0) is takes
+
+    broken = after(tmp_path / "broken", first, features, kind=wide)
+    with pytest.raises(Preempted):
+        executed(broken, InEpoch(), **recipe)
+    executed(broken, Stop(), **recipe)
+    assert describe(broken / "output") == describe(whole / "output")
+    assert (broken / FEATURES).read_bytes() == (whole / FEATURES).read_bytes()
 
 
 def test_a_run_stopped_while_it_takes_or_keeps_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -167,3 +223,37 @@ def test_a_run_stopped_while_it_takes_or_keeps_ends_with_the_same_bits(tmp_path:
     assert result["resumed_from_step"] == result["steps"] > 0
     assert describe(broken / "output") == describe(whole / "output")
     assert (broken / FEATURES).read_bytes() == (whole / FEATURES).read_bytes()
+
+
+def test_a_rung_that_suffices_keeps_what_its_layers_say_whichever_attempt_did_it(
+    tmp_path: Path,
+) -> None:
+    climb: dict[str, Any] = {
+        "rungs": ["top", "full"],
+        "trainable_layers": 1,
+        "validation_share": 0.4,
+    }
+    climb |= {"epochs": 10, "sufficient": 0.5, "head": "random"}
+    directory = text_job(tmp_path / "job")
+    result = trained(directory, **climb)
+    assert [rung["name"] for rung in result["rungs"]] == ["top"]
+    kept = values(directory)
+    (directory / "result.json").unlink()
+    (directory / FEATURES).unlink()
+    again = trained(directory, **climb)
+    assert again["features"] == result["features"]
+    assert values(directory).values.tolist() == kept.values.tolist()
+
+
+def test_a_full_disk_costs_what_was_to_be_kept_and_not_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: KeptFeatures, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(KeptFeatures, "write", full)
+    directory = text_job(tmp_path / "job")
+    assert trained(directory, epochs=1)["features"] is None
+    assert (directory / "output" / "model.safetensors").exists()
+    assert not (directory / FEATURES).exists()

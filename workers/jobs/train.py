@@ -244,13 +244,12 @@ def features_of(context: Context, made_by: TrainingRun | None, job_dir: Path) ->
     kept = ((made_by.result if made_by else None) or {}).get("features") or {}
     if "sha256" not in kept:
         return None
+    target = job_dir / f"start-{FEATURES}"
     try:
-        place = context.artifacts.checked(kept["sha256"])
-    except (NotFound, Unavailable) as error:
+        shutil.copyfile(context.artifacts.checked(kept["sha256"]), target)
+    except (NotFound, Unavailable, OSError) as error:
         log.warning("training_run.features_lost", detail=str(error))
         return None
-    target = job_dir / f"start-{FEATURES}"
-    shutil.copyfile(place, target)
     return str(target)
 
 
@@ -258,7 +257,11 @@ def keep_features(context: Context, job_dir: Path, result: dict[str, Any]) -> di
     """Store what a training process left of its rows' features; return the result that names it."""
     if not result.get("features"):
         return result
-    sha256, size_bytes = context.artifacts.put_file(job_dir / FEATURES)
+    try:
+        sha256, size_bytes = context.artifacts.put_file(job_dir / FEATURES)
+    except OSError as error:  # the version is whole without
+        log.warning("training_run.features_lost", detail=str(error))
+        return {**result, "features": None}
     kept = {**result["features"], "sha256": sha256, "size_bytes": size_bytes}
     return {**result, "features": kept}
 

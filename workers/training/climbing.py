@@ -21,7 +21,8 @@ from workers.training import checkpoints, device, ladder
 from workers.training.device import Device
 from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.files import check_artifact, read_json, replace_directory, write_json
-from workers.training.job import Job
+from workers.training.job import FEATURES, Job
+from workers.training.kept_features import KeptFeatures
 from workers.training.loop import Loop
 from workers.training.position import Prepared
 from workers.training.progress import Stop
@@ -94,21 +95,36 @@ def climb(order: Order, task_type: BringsLearner, ranks: Ranks) -> Trained:
         try:
             loop = _loop_of(order, task_type, ranks, chosen, name, done, rows, cpu_before)
             loop.train()
-            rung = _judge(loop, recipe, name, done)
+            rung, features = _with_features(loop, _judge(loop, recipe, name, done), names)
         except (OutOfMemory, Diverged, RecipeError) as error:
             if not done:
                 raise
             spent = cpu_before + time.process_time()
             rung = _failed(name, str(error), done, chosen, order.stop, spent)
+            features = None
         if loop is not None:
             cpu_before = loop.cpu_before
             rows = loop.train_rows.anew(), loop.validation.anew() if loop.validation else None
             resumed = loop.resumed_from_step if loop.resumed_from_step is not None else resumed
         done.append(rung)
         if name != names[-1]:
-            _keep(loop, rung, job)
+            _keep(loop, rung, features, job)
         order = replace(order, checkpoint=None)
-    return _ended(job, done, loop, resumed_from_step=resumed, is_one_of_many=len(names) > 1)
+    ended = _ended(job, done, loop, resumed_from_step=resumed, is_one_of_many=len(names) > 1)
+    if loop is not None and _best(done) is done[-1]:
+        return replace(ended, features=features)
+    return replace(ended, features=KeptFeatures.read(_place(job, _best(done).name) / FEATURES))
+
+
+def _with_features(
+    loop: Loop, rung: Rung, names: Sequence[str]
+) -> tuple[Rung, KeptFeatures | None]:
+    """Return a rung, and what its version's layers say of rows where the climb ends with it."""
+    if not rung.is_last and rung.name != names[-1]:
+        return rung, None
+    features = loop.kept_features()
+    figures = {**rung.figures, "n_features_taken": loop.position.n_features_taken}
+    return replace(rung, figures=figures, cpu_seconds=loop.cpu_seconds()), features
 
 
 def _ended(
@@ -143,11 +159,8 @@ def _ended(
     if loop is None or best is not done[-1]:
         kept = _place(job, best.name) / VERSION
         return Trained(lambda to: _copy(kept, to), best.step, best.total_steps, figures)
-    features = loop.kept_features()
-    figures["cpu_seconds"] = loop.cpu_seconds()
-    figures["n_features_taken"] = max(figures["n_features_taken"], loop.position.n_features_taken)
     loop.learner.model.to("cpu")
-    return Trained(loop.learner.save, best.step, best.total_steps, figures, features)
+    return Trained(loop.learner.save, best.step, best.total_steps, figures)
 
 
 def _best(done: Sequence[Rung]) -> Rung:
@@ -310,8 +323,8 @@ def _place(job: Job, name: str) -> Path:
     return job.directory / f"rung-{name}"
 
 
-def _keep(loop: Loop | None, rung: Rung, job: Job) -> None:
-    """Leave a rung's version, if it has one, then its figures, each whole."""
+def _keep(loop: Loop | None, rung: Rung, features: KeptFeatures | None, job: Job) -> None:
+    """Leave a rung's version and features, if it has any, then its figures, each whole."""
     place = _place(job, rung.name)
     place.mkdir(exist_ok=True)
     if loop is not None and rung.value:
@@ -320,6 +333,8 @@ def _keep(loop: Loop | None, rung: Rung, job: Job) -> None:
         loop.learner.model.to("cpu")
         loop.learner.save(draft)
         replace_directory(draft, place / VERSION)
+    if features is not None:
+        features.write(place / FEATURES)
     write_json(place / FIGURES, asdict(rung))
 
 

@@ -12,7 +12,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from app.services.examples import input_hash
 from workers.training.data import Rows
@@ -23,7 +23,7 @@ Digests = NDArray[np.void]
 
 DIGEST_BYTES: Final = 16
 LARGEST_GAP: Final = 0.01
-"""Share of the spread of rows by which kept features may be wrong: bf16 and fp16 stay far below."""
+"""Share of the rows' variance by which kept features may be wrong; bf16 and fp16 stay far below."""
 
 
 def digests_of(rows: Rows, chosen: Places) -> Digests:
@@ -62,10 +62,14 @@ class KeptFeatures:
         return len(self.digests)
 
     def write(self, path: Path) -> None:
-        """Write them to a file."""
+        """Write them to a file.
+
+        Raises:
+            OSError: there is no room.
+        """
         digests = np.frombuffer(self.digests.tobytes(), dtype=np.uint8)
         table = digests.reshape(-1, DIGEST_BYTES)
-        save_file({"digests": table, "values": np.ascontiguousarray(self.values)}, path)
+        path.write_bytes(save({"digests": table, "values": np.ascontiguousarray(self.values)}))
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

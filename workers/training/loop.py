@@ -248,13 +248,14 @@ class Loop:
         if not is_wanted or self.is_budget_spent():
             return None
         try:
-            if not self.position.step:  # the start's layers are the version's
+            has_trained = bool(self.position.step)
+            if not has_trained:
                 self._take_features()
-            return self.features.kept()
+            return self.features.kept(has_trained=has_trained)
         except Preempted:
             self.save()
             raise
-        except (DeadlineExceeded, OutOfMemory):
+        except (DeadlineExceeded, OutOfMemory, MemoryError):
             return None  # the version is whole without
 
     def _is_out_of_patience(self) -> bool:

@@ -40,14 +40,6 @@ class RowStates:
         """Return whether every row is there."""
         return self._n_missing == 0
 
-    def missing(self) -> NDArray[np.int64]:
-        """Return the rows that are not there yet, in order."""
-        return np.flatnonzero(~self._is_kept)
-
-    def has(self, rows: NDArray[np.int64]) -> bool:
-        """Return whether all of some rows are there."""
-        return bool(self._is_kept[rows].all())
-
     def keep(self, rows: NDArray[np.int64], hidden: Any) -> None:
         """Remember a batch, (batch, seq, d), without its padding."""
         self._n_missing -= int(np.count_nonzero(~self._is_kept[rows]))

@@ -174,7 +174,7 @@ def forward(
     """Call the model; skip its frozen layers where their states are known, else keep them."""
     if lower is None or states is None:
         return model(**batch)
-    if states.has(rows):
+    if states.is_full:
         with lower.skipped(states.batch(rows)):
             return model(**batch)
     output = model(**batch)

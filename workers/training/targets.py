@@ -102,12 +102,21 @@ class RowTargets:
         return summarise(self.truth, scores, outputs)
 
 
-def sampled(truth: NDArray[np.int64], *, seed: int) -> Places:
-    """Return at most `N_FIT_ROWS` rows in order, and `N_FIT_ROWS_EACH` of each class at least."""
+def sampled(
+    truth: NDArray[np.int64], *, seed: int = 0, order: NDArray[np.int64] | None = None
+) -> Places:
+    """Return at most `N_FIT_ROWS` rows in order, and `N_FIT_ROWS_EACH` of each class at least.
+
+    Args:
+        truth: the class of each row, shape (n,).
+        seed: draws them.
+        order: takes the first of these instead, shape (n,).
+    """
     n = len(truth)
     if n <= N_FIT_ROWS:
         return np.arange(n)
-    order = np.random.default_rng(seed).permutation(n)
+    if order is None:
+        order = np.random.default_rng(seed).permutation(n)
     is_chosen = np.zeros(n, dtype=bool)
     is_chosen[order[:N_FIT_ROWS]] = True
     for number in np.unique(truth).tolist():

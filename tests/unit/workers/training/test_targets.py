@@ -63,3 +63,17 @@ def test_of_very_many_rows_some_are_chosen_and_those_of_a_rare_class(
     chosen = rare.sample(seed=0)
     assert set(range(95, 100)) <= set(chosen.tolist())
     assert len(chosen) < 40
+
+
+def test_of_many_rows_the_first_of_an_order_are_taken_and_some_of_each_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "N_FIT_ROWS", 10)
+    monkeypatch.setattr(targets, "N_FIT_ROWS_EACH", 2)
+    truth = np.zeros(40, dtype=np.int64)
+    truth[[3, 7, 11]] = 1
+    order = np.concatenate([np.arange(20, 40), np.arange(20)])
+    chosen = targets.sampled(truth, order=order)
+    assert chosen.tolist() == [3, 7, *range(20, 30)]
+    more = np.append(truth, 0)  # one that comes late in the order moves none of the others
+    assert targets.sampled(more, order=np.append(order, 40)).tolist() == chosen.tolist()

@@ -22,7 +22,7 @@ from workers.training.device import Device
 from workers.training.errors import Diverged, OutOfMemory, RecipeError
 from workers.training.files import check_artifact, read_json, replace_directory, write_json
 from workers.training.job import FEATURES, Job
-from workers.training.kept_features import KeptFeatures
+from workers.training.kept_features import KeptFeatures, leave
 from workers.training.loop import Loop
 from workers.training.position import Prepared
 from workers.training.progress import Stop
@@ -333,8 +333,7 @@ def _keep(loop: Loop | None, rung: Rung, features: KeptFeatures | None, job: Job
         loop.learner.model.to("cpu")
         loop.learner.save(draft)
         replace_directory(draft, place / VERSION)
-    if features is not None:
-        features.write(place / FEATURES)
+    leave(features, place / FEATURES)
     write_json(place / FIGURES, asdict(rung))
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save
 
 from app.services.examples import input_hash
 from workers.training.data import Rows
+from workers.training.files import flush
 
 Features = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -99,3 +100,20 @@ def agree(kept: NDArray[np.float16], fresh: Features) -> bool:
     gap = np.square(kept.astype(np.float32) - fresh).sum()
     spread = np.square(fresh - fresh.mean(axis=0)).sum()
     return bool(gap <= LARGEST_GAP * spread)
+
+
+def leave(features: KeptFeatures | None, place: Path) -> bool:
+    """Write features, if there are any and there is room; return whether they lie there.
+
+    A version is whole without: what cannot be written is left out.
+    """
+    place.unlink(missing_ok=True)
+    if features is None:
+        return False
+    try:
+        features.write(place)
+        flush(place)
+    except OSError:
+        place.unlink(missing_ok=True)
+        return False
+    return True

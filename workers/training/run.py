@@ -36,7 +36,7 @@ from workers.training.files import (
     write_json,
 )
 from workers.training.job import FEATURES, RESULT, Job
-from workers.training.kept_features import KeptFeatures
+from workers.training.kept_features import leave
 from workers.training.loop import Loop
 from workers.training.position import Prepared
 from workers.training.progress import Progress, Stop
@@ -189,20 +189,6 @@ def _strata(rows: Rows, answers: str) -> Sequence[str]:
     return rows.labels
 
 
-def _left(features: KeptFeatures | None, place: Path) -> dict[str, int] | None:
-    """Leave features for the next run, if there is room; return what result.json says of them."""
-    place.unlink(missing_ok=True)
-    if features is None:
-        return None
-    try:
-        features.write(place)
-        flush(place)
-    except OSError:  # the version is whole without
-        place.unlink(missing_ok=True)
-        return None
-    return {"n_rows": len(features)}
-
-
 def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
     """Write the version, then result.json, each whole."""
     job = order.job
@@ -213,7 +199,8 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
     trained.save(draft)
     replace_directory(draft, job.output)
     resumed = None if order.checkpoint is None else order.checkpoint.step
-    kept = _left(trained.features, job.directory / FEATURES)
+    features = trained.features
+    is_kept = leave(features, job.directory / FEATURES)
     write_json(
         job.directory / RESULT,
         {
@@ -225,7 +212,7 @@ def _write_result(order: Order, trained: Trained, task_type: TaskType) -> None:
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "seed": job.seed,
             "repeated_ids": order.data.train.n_repeated_ids,
-            "features": kept,
+            "features": {"n_rows": len(features)} if features and is_kept else None,
             "recipe": dict(order.recipe),
             "resumed_from_step": trained.figures.get("resumed_from_step", resumed),
             "code": code_version(),

@@ -197,18 +197,6 @@ def rival(train: Queries, test: Queries | None, settings: dict[str, Any]) -> dic
     return answer
 
 
-def bf16_pays() -> bool:
-    """Return whether this machine multiplies so much faster in bf16 that our own runs use it."""
-    import torch  # noqa: PLC0415  # the arms' own stack
-
-    from workers.training import device  # noqa: PLC0415
-
-    torch.set_num_threads(1)
-    narrow, wide = torch.bfloat16, torch.float32
-    gain = [device.multiplications_per_second("cpu", kind) for kind in (narrow, wide)]
-    return gain[0] >= device.WORTHWHILE * gain[1]
-
-
 def arm(folder: Path, section: str, name: str, quick: bool) -> dict[str, Any]:
     """Run one arm in this process."""
     train, test = banking(folder, "train"), None
@@ -218,7 +206,7 @@ def arm(folder: Path, section: str, name: str, quick: bool) -> dict[str, Any]:
         recipe: dict[str, Any] = {"epochs": 1, "head": "random", **OURS.get(name, {})}
         settings: dict[str, Any] = {"num_train_epochs": 1, **RIVALS.get(name, {})}
         if name == "Trainer, best":
-            settings["bf16"] = bf16_pays()
+            settings["bf16"] = _bf16_pays()
     else:
         train = few_of_each(train, PER_CLASS // 4 if quick else PER_CLASS)
         test = banking(folder, "test")
@@ -226,6 +214,16 @@ def arm(folder: Path, section: str, name: str, quick: bool) -> dict[str, Any]:
     if name.startswith("Trainer"):
         return rival(train, test, settings)
     return ours(train, test, recipe)
+
+
+def _bf16_pays() -> bool:
+    """Return whether our own runs would compute in bf16 here."""
+    import torch  # noqa: PLC0415  # the arms' own stack
+
+    from workers.training import device  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    return device.bf16_pays("cpu")
 
 
 # -- the sections

@@ -76,6 +76,13 @@ def multiplications_per_second(device: str, dtype: Any) -> float:
     return 2.0 * n * k * m * rounds / (time.perf_counter() - started)
 
 
+def bf16_pays(device: str) -> bool:
+    """Return whether a device multiplies so much faster in bf16 that casting is worth it."""
+    narrow, wide = torch.bfloat16, torch.float32
+    gain = [multiplications_per_second(device, kind) for kind in (narrow, wide)]
+    return gain[0] >= WORTHWHILE * gain[1]
+
+
 def choose(*, threads: int | None, precision: str) -> Device:
     """Return the device of a new run and set the process up for it.
 
@@ -87,10 +94,7 @@ def choose(*, threads: int | None, precision: str) -> Device:
     cores = threads or cpu_quota()
     torch.set_num_threads(cores)
     if precision == "auto":
-        gain = multiplications_per_second(name, torch.bfloat16) / multiplications_per_second(
-            name, torch.float32
-        )
-        precision = "bf16" if gain >= WORTHWHILE else "fp32"
+        precision = "bf16" if bf16_pays(name) else "fp32"
     return restore(Device(name, cores, precision))
 
 

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from workers.training import checkpoints, ladder, mixing, probe
+from workers.training import checkpoints, mixing, probe
 from workers.training.checkpoints import Checkpoint
 from workers.training.data import batch_plan, sampled_rows
 from workers.training.device import Device, memory_bytes
-from workers.training.errors import DeadlineExceeded, Diverged, OutOfMemory, RecipeError
+from workers.training.errors import DeadlineExceeded, Diverged, OutOfMemory
+from workers.training.head_rungs import HeadRungs
 from workers.training.job import Job
 from workers.training.kept_features import KeptFeatures
 from workers.training.layers import find_head, narrow_stream, prepare_attention, set_dropout
@@ -41,9 +42,8 @@ from workers.training.position import Position, Prepared
 from workers.training.progress import Preempted, Progress, Stop
 from workers.training.ranks import Ranks
 from workers.training.recipes import ABSENT
-from workers.training.row_features import N_CHECKED, RowFeatures
+from workers.training.row_features import RowFeatures
 from workers.training.sums import Sums, meet, sent
-from workers.training.targets import IGNORED, RowTargets, sampled
 from workers.training.task_type import (
     Augments,
     Learner,
@@ -54,8 +54,6 @@ from workers.training.work import Utilisation, operations_of, peak_of
 LOSS_MEMORY = 0.95
 DIVERGED_FACTOR = 3.0
 PATIENT_STEPS = 20
-PROBE_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
-"""Gap in probability: bf16 keeps eight bits of a logit."""
 STORE = "ranks-"
 """How the files begin through which the processes of a run meet."""
 
@@ -95,7 +93,7 @@ class Loop:
         """
         self.ranks = ranks or Ranks()
         self._sums: Sums | None = None
-        self._is_new = ladder.new_classes(learner.outputs, known) if known else None
+        self._known = known
         recipe = {**ABSENT, "head_learning_rate": recipe["learning_rate"], **recipe}
         self.job, self.recipe, self.learner, self.device = job, recipe, learner, device
         self.train_rows, self.validation = train, validation
@@ -121,6 +119,7 @@ class Loop:
             train,
             device,
             self.lower,
+            kept=job.features if recipe["keep_features"] else None,
             seed=job.seed,
             budget=self._inference_budget,
             on_shortage=self._infer_less,
@@ -250,7 +249,7 @@ class Loop:
         try:
             has_trained = bool(self.position.step)
             if not has_trained:
-                self._take_features()
+                self.position.n_features_taken = self.features.take_over()
             return self.features.kept(has_trained=has_trained)
         except Preempted:
             self.save()
@@ -282,134 +281,26 @@ class Loop:
 
     def _start_head(self) -> None:
         """Set the head as the recipe says, and judge it as epoch 0."""
-        wanted = str(self.recipe["head"])
-        self.position.rungs = []  # an attempt that was stopped here climbs anew
-        targets, is_new = self.train_rows.targets, self._is_new
-        is_pretrained, rungs = self.learner.is_pretrained, self.recipe["rungs"]
-        probes = wanted == "probe" or (wanted == "auto" and is_pretrained)
-        probes = probes and "probe" in rungs
-        adds_classes = isinstance(targets, RowTargets) and wanted in {"auto", "keep"}
-        shifts = "prior" in rungs and wanted != "random"
-        if shifts and isinstance(targets, RowTargets) and is_new is not None:
-            self._climb_to_prior(is_new, targets.truth)
-        is_seen = "centroid" in rungs or not probes  # else the probe overwrites them unseen
-        if adds_classes and is_seen and is_new is not None and is_new.any():
-            self._climb_to_centroids(is_new, targets.flat(np.arange(len(targets))))
-        is_over = self.position.is_enough or (self.position.rungs and self.is_budget_spent())
-        if probes and not is_over:
-            self._probe_head()
-        elif not self.position.rungs and wanted != "keep" and not self._trains():
-            raise RecipeError(
-                "this recipe learns nothing here: allow an epoch of a rung that trains layers, or "
-                "the rung 'probe' (of a base that has learned nothing yet, with head 'probe')"
-            )
-        self.position.is_head_ready, self.position.is_judged = True, False
-        is_fitted = bool(self.position.rungs) or self._is_new is not None
-        if self.recipe["start_share"] and wanted != "random" and is_pretrained and is_fitted:
+        position = self.position
+        position.rungs = []  # an attempt that was stopped here climbs anew
+        head = HeadRungs(
+            self.job,
+            self.recipe,
+            self.learner,
+            self.device,
+            self.train_rows.targets,
+            self.features,
+            position,
+            known=self._known,
+            check=self.stop.check,
+            cpu_seconds=self.cpu_seconds,
+            is_budget_spent=self.is_budget_spent,
+        )
+        is_fitted = head.climb()
+        position.is_head_ready, position.is_judged = True, False
+        if self.recipe["start_share"] and is_fitted and self.learner.is_pretrained:
             self.start_weights = learned(self.learner.model)
         self._judge()
-
-    def _take_features(self) -> None:
-        """Take over what the start's own run kept of rows, unless that is done."""
-        place, wanted = self.job.features, self.recipe["keep_features"]
-        if place is None or not wanted or self.features.n_taken is not None:
-            return
-        self.position.n_features_taken = self.features.take(KeptFeatures.read(place))
-
-    def _trains(self) -> bool:
-        return int(self.recipe["epochs"]) > 0 and "top" in self.recipe["rungs"]
-
-    def _newest(self, truth: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return rows that no version has learned from before; of new classes wherever they are."""
-        n = len(truth)
-        count = n if self.job.n_newest is None else min(n, self.job.n_newest)
-        is_newest = np.arange(n) >= n - count
-        if self._is_new is not None:
-            is_newest |= self._is_new[truth]
-        return np.flatnonzero(is_newest)
-
-    def _climb_to_prior(self, is_new: NDArray[np.bool_], truth: NDArray[np.int64]) -> None:
-        """Shift the head's bias to the newest rows' mix of classes, unless one of them is new."""
-        head = find_head(self.learner.model, len(self.learner.outputs))
-        rows = self._newest(truth)
-        if head.bias is None or is_new.any() or not len(rows):
-            return
-        rows = rows[sampled(truth[rows], seed=self.job.seed)]
-        weight, bias = (one.detach().cpu().numpy() for one in (head.weight, head.bias))
-        logits = self.features.of(rows) @ weight.T + bias
-        shift, is_right = ladder.prior_shift(logits, truth[rows], seed=self.job.seed)
-        probe.put_rows(head, weight, bias + shift)
-        self._reached("prior", is_right)
-
-    def _climb_to_centroids(self, is_new: NDArray[np.bool_], truth: NDArray[np.int64]) -> None:
-        """Give the new classes rows of the head; all other classes stay as they are."""
-        rows = self._newest(truth)
-        head = find_head(self.learner.model, len(self.learner.outputs))
-        if head.bias is None or not is_new[truth].any():
-            return
-        rows = rows[sampled(truth[rows], seed=self.job.seed)]
-        weight, bias, is_right = ladder.centroid_rows(
-            self.features.of(rows),
-            truth[rows],
-            head.weight.detach().cpu().numpy(),
-            head.bias.detach().cpu().numpy(),
-            is_new,
-        )
-        probe.put_rows(head, weight, bias)
-        if "centroid" in self.recipe["rungs"]:
-            self._reached("centroid", is_right)
-
-    def _reached(self, rung: str, is_right: NDArray[np.float64]) -> None:
-        """Note what a rung's version says of the newest rows, and whether that is enough."""
-        found = ladder.judged(rung, is_right, self.recipe["sufficient"], self.cpu_seconds())
-        self.position.rungs.append(asdict(found))
-        self.position.is_enough = found.is_enough
-
-    def _probe_head(self) -> None:
-        """Fit the head to what the layers below say of rows, or of their tokens.
-
-        Of tokens it is a start only: how right a row's answer is, its tokens left out one by one
-        cannot tell.
-        """
-        learner, targets = self.learner, self.train_rows.targets
-        self._take_features()
-        rows = self.features.rows_to_fit
-        features, truth = self.features.of(rows), targets.flat(rows)
-        first = rows[:N_CHECKED]
-        checked = features[: len(targets.flat(first))]
-        known = truth != IGNORED
-        if not known.all():
-            features, truth = features[known], truth[known]
-        fitted = probe.fit(
-            features,
-            truth,
-            len(learner.outputs),
-            seed=self.job.seed,
-            between=self.stop.check,
-        )
-        probe.put_into(learner.model, fitted)
-        self._check_head(fitted, first, checked)
-        is_right = np.empty(0)
-        if isinstance(targets, RowTargets):
-            is_right = fitted.is_right[np.isin(rows, self._newest(targets.truth))]
-        self._reached("probe", is_right)
-
-    def _check_head(
-        self, fitted: probe.Probe, rows: NDArray[np.int64], features: probe.Features
-    ) -> None:
-        """Make sure that the model now says what the probe says: step 0 is the probe."""
-        _, logits = probe.infer(
-            self.learner,
-            self.train_rows.examples,
-            budget=self._inference_budget(),
-            rows=rows,
-            lower=self.lower,
-            states=self.train_rows.states,
-            autocast=self.device.autocast,
-        )
-        gap = probe.disagreement(fitted, features, logits)
-        if not gap <= PROBE_TOLERANCE[self.device.precision]:
-            raise Diverged(f"the model does not say what its probe says: {gap:.2g} apart")
 
     def _inference_budget(self) -> int:
         usual = max(self.budget, 4 * int(self.train_rows.examples.lengths.min()))

@@ -1,6 +1,7 @@
 """What do the layers below the head say of a run's rows? While they stand still, asked once."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class RowFeatures:
         device: Device,
         lower: LowerLayers | None,
         *,
+        kept: Path | None,
         seed: int,
         budget: Callable[[], int],
         on_shortage: Callable[[str, int, str], None],
@@ -58,6 +60,7 @@ class RowFeatures:
             rows: those of the run.
             device: to compute on.
             lower: frozen layers, which are run once.
+            kept: where the start's run kept what its layers said of rows; None: nowhere.
             seed: draws the rows to fit to, of very many.
             budget: tells the largest padded cost of a batch.
             on_shortage: told the phase, the next, halved budget and what was said when memory ran
@@ -67,6 +70,7 @@ class RowFeatures:
         """
         self.n_taken: int | None = None
         self._learner, self._rows, self._device, self._lower = learner, rows, device, lower
+        self._kept = kept
         self._budget, self._on_shortage = budget, on_shortage
         self._progress, self._stop = progress, stop
         self.rows_to_fit = _rows_to_fit(rows, seed)
@@ -103,15 +107,22 @@ class RowFeatures:
         self._place[:] = -1
         self._known = []
 
-    def take(self, kept: KeptFeatures | None) -> int:
+    def take_over(self) -> int:
         """Take over what the start's run kept of rows, if its layers say the same of some now.
 
         Returns:
-            of how many.
+            of how many; again the same when asked again.
+
+        Raises:
+            Preempted: SIGTERM came.
+            OutOfMemory: a single row does not fit.
         """
-        self.n_taken = 0
-        if kept is None:
-            return 0
+        if self.n_taken is None:
+            found = None if self._kept is None else KeptFeatures.read(self._kept)
+            self.n_taken = 0 if found is None else self._take(found)
+        return self.n_taken
+
+    def _take(self, kept: KeptFeatures) -> int:
         rows = self.rows_to_fit
         places = kept.places(self._digests_of(rows))
         is_there = places >= 0
@@ -128,8 +139,7 @@ class RowFeatures:
         is_there &= self._place[rows] < 0
         if is_there.any():
             self._put(rows[is_there], kept.values[places[is_there]].astype(np.float32))
-        self.n_taken = int(is_there.sum())
-        return self.n_taken
+        return int(is_there.sum())
 
     def kept(self, *, has_trained: bool) -> KeptFeatures | None:
         """Return what the layers say of the rows to fit to, for the next run; None if it cannot be.
@@ -145,6 +155,23 @@ class RowFeatures:
             self.run_frozen()  # unless that is done: so that an attempt that goes on does likewise
         rows = self.rows_to_fit
         return KeptFeatures.of(self._digests_of(rows), self.of(rows, phase="keep"))
+
+    def logits(self, rows: Places) -> Features:
+        """Return what the whole version says of rows now, (m, k); of tokens, of all they have.
+
+        Raises:
+            OutOfMemory: a single row does not fit.
+        """
+        _, logits = probe.infer(
+            self._learner,
+            self._rows.examples,
+            budget=self._budget(),
+            rows=rows,
+            lower=self._lower,
+            states=self._rows.states,
+            autocast=self._device.autocast,
+        )
+        return logits
 
     def run_frozen(self) -> None:
         """Have the frozen layers done with all rows.

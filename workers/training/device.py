@@ -9,8 +9,11 @@ from typing import Any
 import psutil
 import torch
 
-PROBE_SHAPE = (512, 384, 1536)
+PROBE_SHAPES = {"cpu": (512, 384, 1536), "cuda": (4096, 4096, 4096)}
+"""A product of a small encoder's size, (n, k) by (k, m); on a GPU one that fills it."""
 PROBE_SECONDS = 0.1
+N_AT_ONCE = 4
+"""Products between two looks at the clock, for which a GPU must have ended all."""
 WORTHWHILE = 1.3
 """How many times faster bf16 must multiply before it is used: casting has its own cost."""
 
@@ -63,17 +66,24 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def multiplications_per_second(device: str, dtype: Any) -> float:
-    """Return floating point operations a second of a matrix product of an encoder's size."""
-    n, k, m = PROBE_SHAPE
+    """Return floating point operations a second of a matrix product that suits the device."""
+    n, k, m = PROBE_SHAPES[device]
     left = torch.ones(n, k, device=device, dtype=dtype)
     right = torch.ones(k, m, device=device, dtype=dtype)
-    started, rounds = time.perf_counter(), 0
-    while time.perf_counter() - started < PROBE_SECONDS:
-        torch.mm(left, right)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        rounds += 1
-    return 2.0 * n * k * m * rounds / (time.perf_counter() - started)
+    torch.mm(left, right)  # what is loaded or compiled at its first use
+    started, rounds = _now(device), 0
+    while (spent := _now(device) - started) < PROBE_SECONDS:
+        for _ in range(N_AT_ONCE):
+            torch.mm(left, right)
+        rounds += N_AT_ONCE
+    return 2.0 * n * k * m * rounds / spent
+
+
+def _now(device: str) -> float:
+    """Return the clock's time once the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def bf16_pays(device: str) -> bool:

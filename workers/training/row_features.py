@@ -46,7 +46,7 @@ class RowFeatures:
         device: Device,
         lower: LowerLayers | None,
         *,
-        kept: Path | None,
+        taken_from: Path | None,
         seed: int,
         budget: Callable[[], int],
         on_shortage: Callable[[str, int, str], None],
@@ -60,7 +60,7 @@ class RowFeatures:
             rows: those of the run.
             device: to compute on.
             lower: frozen layers, which are run once.
-            kept: where the start's run kept what its layers said of rows; None: nowhere.
+            taken_from: where the start's run kept what its layers said of rows; None: nowhere.
             seed: draws the rows to fit to, of very many.
             budget: tells the largest padded cost of a batch.
             on_shortage: told the phase, the next, halved budget and what was said when memory ran
@@ -70,7 +70,7 @@ class RowFeatures:
         """
         self.n_taken: int | None = None
         self._learner, self._rows, self._device, self._lower = learner, rows, device, lower
-        self._kept = kept
+        self._taken_from = taken_from
         self._budget, self._on_shortage = budget, on_shortage
         self._progress, self._stop = progress, stop
         self.rows_to_fit = _rows_to_fit(rows, seed)
@@ -118,7 +118,7 @@ class RowFeatures:
             OutOfMemory: a single row does not fit.
         """
         if self.n_taken is None:
-            found = None if self._kept is None else KeptFeatures.read(self._kept)
+            found = None if self._taken_from is None else KeptFeatures.read(self._taken_from)
             self.n_taken = 0 if found is None else self._take(found)
         return self.n_taken
 
